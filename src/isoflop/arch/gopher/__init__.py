@@ -1,0 +1,1 @@
+"""The paper's family: pre-norm RMSNorm, Transformer-XL relative positions, GELU, tied embedding."""

@@ -1,0 +1,1 @@
+"""RMSNorm, rotary positions, SwiGLU, tied embedding, no biases."""

@@ -1,0 +1,147 @@
+"""The corpus: token shards in a folder, with a meta.json that says what they are and proves that they are whole."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from isoflop.data import tokenizer as ids
+from isoflop.data.spool import Side
+from isoflop.errors import CorpusError, StoreError
+
+META = "meta.json"
+
+
+class Corpus(BaseModel):
+    """Text as token shards in a folder.
+
+    The digest is of the shards and the tokenizer, so equal texts, however they are spread over files, have equal digests wherever they are kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    folder: Path = Field(exclude=True)
+    digest: str  # 16 hex digits
+    sources: tuple[str, ...]
+    tokenizer: str
+    validation: float  # share of the bytes that was asked for
+    seed: int  # of the documents' order and sides
+    vocab: PositiveInt
+    documents: PositiveInt
+    val_documents: PositiveInt  # of these
+    bytes: PositiveInt  # UTF-8, of all documents
+    train_tokens: PositiveInt  # the end of a document is a token too
+    val_tokens: PositiveInt
+    dropped: Mapping[str, NonNegativeInt]  # documents left out, by reason
+    sha256: Mapping[str, str]  # of each file beside meta.json
+    format: Literal[1] = 1
+
+    def tokens(self, side: Side) -> NDArray[np.unsignedinteger]:
+        """The shard of one side, memory-mapped, shape (tokens,)."""
+        return np.memmap(self.folder / f"{side}.bin", dtype=ids.dtype(self.vocab), mode="r").view(np.ndarray)
+
+
+def load(folder: Path) -> Corpus:
+    """The corpus in a folder, every byte of it checked against its digest.
+
+    Raises:
+        StoreError: There is none, or it is not what was built.
+    """
+    path = folder / META
+    try:
+        corpus = Corpus.model_validate({**json.loads(path.read_text(encoding="utf-8")), "folder": folder})
+        for name, digest in corpus.sha256.items():
+            _check(folder / name, digest, size=_size(corpus, name))
+    except FileNotFoundError as error:
+        raise _damaged(folder, f"{error.filename} is not there") from None
+    except OSError as error:
+        raise StoreError(f"the corpus in {folder} cannot be read: {error}. Mend that, then start again to go on.") from None
+    except ValidationError as error:
+        raise _damaged(folder, f"{META}: {'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}") from None
+    except (ValueError, TypeError) as error:
+        raise _damaged(folder, f"{META} is not JSON, {error}") from None
+    if corpus.digest != digest_of(corpus.sha256, corpus.vocab):
+        raise _damaged(folder, f"{META}: the digest is not that of its files")
+    return corpus
+
+
+def digest_of(sha256: Mapping[str, str], vocab: int) -> str:
+    """Sixteen hex digits over the files of a corpus and the vocabulary."""
+    return hashlib.sha256(json.dumps([vocab, sorted(sha256.items())]).encode()).hexdigest()[:16]
+
+
+def windows(corpus: Corpus, context: int) -> int:
+    """How many training windows of `context` + 1 tokens there are at stride `context`.
+
+    Raises:
+        CorpusError: Fewer than two.
+    """
+    n = (corpus.train_tokens - 1) // context
+    if n < 2:
+        raise CorpusError(f"the corpus has {corpus.train_tokens} training tokens, under two windows of {context + 1}. Give more text, or a shorter context.")
+    return n
+
+
+def epochs(corpus: Corpus, tokens: int, context: int) -> float:
+    """How many times a run of so many tokens reads the training text.
+
+    Raises:
+        CorpusError: As `windows`.
+    """
+    return tokens / (windows(corpus, context) * context)
+
+
+def validation_windows(corpus: Corpus, *, tokens: int, context: int) -> NDArray[np.unsignedinteger]:
+    """The validation windows of `context` + 1 tokens that `tokens` pay for, spread evenly over the whole set: shape (tokens // context, context + 1).
+
+    The set's start alone would be a handful of documents.
+
+    Raises:
+        CorpusError: The validation set is shorter, or `tokens` is under one window.
+    """
+    wanted, there = tokens // context, (corpus.val_tokens - 1) // context
+    if wanted == 0:
+        raise CorpusError(f"eval_tokens is {tokens}, under one window of {context} tokens, so no loss can be measured. Raise eval_tokens.")
+    if wanted > there:
+        raise CorpusError(
+            f"the validation set has {corpus.val_tokens} tokens, but eval_tokens needs {wanted * context + 1}. "
+            "Lower eval_tokens, hold out more (validation), or give more text."
+        )
+    chosen = np.arange(wanted) * there // wanted
+    return np.lib.stride_tricks.sliding_window_view(corpus.tokens("val"), context + 1)[::context][chosen]
+
+
+def validation_bytes(corpus: Corpus, *, tokens: int, context: int) -> int:
+    """Bytes of UTF-8 that the targets of `validation` stand for: total loss / ln 2 / this is bits per byte.
+
+    The end of a document stands for no bytes, with either tokenizer, though predicting it costs.
+
+    Raises:
+        CorpusError: As `validation_windows`.
+    """
+    targets = validation_windows(corpus, tokens=tokens, context=context)[:, 1:]
+    counts = np.bincount(targets.ravel(), minlength=corpus.vocab)
+    return int(counts @ ids.byte_lengths(corpus.folder / ids.FILE, corpus.vocab))
+
+
+def _size(corpus: Corpus, name: str) -> int | None:
+    """Bytes that a shard must have; None for the tokenizer."""
+    tokens = {"train.bin": corpus.train_tokens, "val.bin": corpus.val_tokens}.get(name)
+    return None if tokens is None else tokens * ids.dtype(corpus.vocab).itemsize
+
+
+def _check(path: Path, digest: str, *, size: int | None) -> None:
+    found = path.stat().st_size
+    if size is not None and found != size:
+        raise _damaged(path.parent, f"{path.name} has {found} bytes, not {size}")
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise _damaged(path.parent, f"the content of {path.name} has changed")
+
+
+def _damaged(folder: Path, why: str) -> StoreError:
+    return StoreError(f"the corpus in {folder} is not what was built there: {why}. Training on it would not be repeatable. Delete the folder; it is rebuilt.")

@@ -1,0 +1,162 @@
+"""Design: a study -> the runs that answer it, or a refusal that says why they would not."""
+
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from isoflop import _registry, arch, units
+from isoflop.arch import Shape
+from isoflop.design import _recipe
+from isoflop.errors import DesignError
+from isoflop.runs import Group, RunSpec
+from isoflop.study import Study
+
+MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four epochs, repeated text is nearly as good as new
+MIN_STEPS = 50  # assumption: under fifty steps a schedule has no shape, and the loss says more of warm-up than of size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """What a design must know of a corpus."""
+
+    digest: str
+    vocab: int
+    train_tokens: int
+    val_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """The runs of a study, and what a person should know before training them."""
+
+    specs: tuple[RunSpec, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def flops(self) -> float:
+        return sum(spec.flops for spec in self.specs)
+
+
+class Layout(Protocol):
+    """What a design's file offers."""
+
+    def cells(self, study: Study, *, vocab: int, expected: "Expected") -> tuple["Cell", ...]:
+        """Which shapes to train at which budgets."""
+
+
+class Expected(Protocol):
+    """Where the optimum is expected: params of a budget in FLOPs."""
+
+    def __call__(self, flops: float) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One point of a grid."""
+
+    shape: Shape
+    budget: float  # FLOPs
+    group: Group
+    seed: int
+
+
+def design(study: Study, text: Text) -> Design:
+    """The runs that answer a study.
+
+    Raises:
+        DesignError: The grid cannot answer, with why and what to change.
+        UnknownNameError: No such design, architecture or recipe.
+    """
+    layout = cast("Layout", _registry.load(__name__, study.design, noun="design"))
+    _refuse_text(study, text)
+    cells = layout.cells(study, vocab=text.vocab, expected=_recipe.get(study.recipe).expected_params)
+    specs = tuple(spec(study, text, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed) for c in cells)
+    _refuse_grid(study, specs)
+    return Design(specs=specs, warnings=_warnings(specs, text))
+
+
+def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group, seed: int, label: str = "") -> RunSpec:
+    """One run: as many whole batches as the budget pays for at the shape, trained by the study's recipe.
+
+    Raises:
+        DesignError: The budget pays for fewer than fifty steps.
+    """
+    settings = _recipe.get(study.recipe).settings(shape, budget, lr_scale=study.lr_scale, batch_scale=study.batch_scale)
+    steps = round(budget / shape.flops_per_token.training / settings.batch)
+    if steps < MIN_STEPS:
+        raise DesignError(
+            f"{units.flops(budget)} FLOPs pay for {steps} steps at width {shape.d_model} ({units.count(shape.params.total)} params); "
+            f"under {MIN_STEPS} a run says nothing. Take larger budgets, smaller sizes or a smaller batch_scale."
+        )
+    return RunSpec(
+        shape=shape,
+        tokens=steps * settings.batch,
+        batch=settings.batch,
+        lr=float(f"{settings.lr:.6g}"),  # six digits, so that a spec reads the same everywhere
+        schedule=settings.schedule,
+        optimizer=settings.optimizer,
+        seed=seed,
+        data=text.digest,
+        eval_tokens=study.eval_tokens,
+        budget=budget,
+        group=group,
+        label=label,
+    )
+
+
+def around(name: str, params: float, *, count: int, spread: float, vocab: int, context: int) -> tuple[Shape, ...]:
+    """A family's shapes spread evenly in log params around an expected optimum, smallest first.
+
+    Args:
+        name: Family.
+        params: Middle, total parameters.
+        count: How many shapes.
+        spread: Largest over smallest, in params.
+        vocab: Of the tokenizer.
+        context: Tokens a sequence.
+    """
+    family = arch.get(name)
+    ladder: list[Shape] = []
+    for d_model in arch.widths():
+        ladder.append(family.at(d_model, vocab=vocab, context=context))
+        if ladder[-1].params.total > params * spread and len(ladder) >= count:
+            break
+    chosen: list[Shape] = []
+    for i in range(count):
+        target = params * spread ** (i / (count - 1) - 0.5)
+        free = [shape for shape in ladder if shape not in chosen]
+        chosen.append(min(free, key=lambda shape: max(shape.params.total / target, target / shape.params.total)))
+    return tuple(sorted(chosen, key=lambda shape: shape.params.total))
+
+
+def _refuse_text(study: Study, text: Text) -> None:
+    if text.val_tokens <= study.eval_tokens:
+        raise DesignError(
+            f"the validation text has {units.count(text.val_tokens)} tokens, but every run is measured on {units.count(study.eval_tokens)}. "
+            "Set eval_tokens lower, validation higher, or add text to the corpus."
+        )
+    if study.target < 3 * study.budgets[-1]:
+        raise DesignError(
+            f"the target of {units.flops(study.target)} FLOPs is {study.target / study.budgets[-1]:.2g} times the largest budget; a proof needs at least 3, "
+            "since nearer the sweep there is nothing to predict. Raise target or drop the largest budget."
+        )
+
+
+def _refuse_grid(study: Study, specs: tuple[RunSpec, ...]) -> None:
+    needed = 3
+    for budget in {s.budget for s in specs if s.group == "isoflop"}:
+        sizes = {s.shape.d_model for s in specs if s.budget == budget}
+        if len(sizes) < needed:
+            raise DesignError(f"{units.flops(budget)} FLOPs has {len(sizes)} sizes; a parabola needs {needed}. Add sizes, or drop that budget.")
+    if study.design == "isoflop" and len(study.budgets) < needed:
+        raise DesignError(f"{len(study.budgets)} budgets cannot show how the optimum moves; give at least {needed}, over a decade of compute.")
+
+
+def _warnings(specs: tuple[RunSpec, ...], text: Text) -> tuple[str, ...]:
+    worst = max(s.tokens / text.train_tokens for s in specs)
+    many = sum(s.tokens / text.train_tokens > MANY_EPOCHS for s in specs)
+    if not many:
+        return ()
+    return (
+        f"{many} of {len(specs)} runs read the text more than {MANY_EPOCHS:.0f} times (at most {worst:.1f}); repeated text is worth less. "
+        "Add text, or lower the budgets.",
+    )

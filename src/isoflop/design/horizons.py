@@ -1,0 +1,39 @@
+"""Sizes x run lengths over a 16x range, each with a cosine of its own length (Hoffmann et al. 2022, Sec. 3.1)."""
+
+import math
+
+from isoflop import arch
+from isoflop.arch import Shape
+from isoflop.design import Cell, Expected, around
+from isoflop.study import Study
+
+RANGE = 16.0  # longest over shortest run of a size, Hoffmann et al. 2022, Sec. 3.1
+
+
+def cells(study: Study, *, vocab: int, expected: Expected) -> tuple[Cell, ...]:
+    """Each size at run lengths around the one it is expected to be optimal for, and at the middle further seeds that show the noise."""
+    shapes = _shapes(study, expected, vocab)
+    runs = []
+    for shape in shapes:
+        best = _budget_of(shape, expected, study)
+        for i in range(study.horizons):
+            budget = best * RANGE ** (i / (study.horizons - 1) - 0.5)
+            runs.append(Cell(shape=shape, budget=float(f"{budget:.6g}"), group="horizons", seed=study.seed))
+    middle = runs[len(runs) // 2]
+    repeats = [Cell(shape=middle.shape, budget=middle.budget, group="noise", seed=study.seed + i) for i in range(1, study.seeds)]
+    return (*runs, *repeats)
+
+
+def _shapes(study: Study, expected: Expected, vocab: int) -> tuple[Shape, ...]:
+    if not isinstance(study.sizes, int):
+        return tuple(arch.get(study.arch).at(d, vocab=vocab, context=study.context) for d in sorted(study.sizes))
+    low, high = expected(study.budgets[0]), expected(study.budgets[-1])
+    return around(study.arch, math.sqrt(low * high), count=study.sizes, spread=max(high / low, 1.5), vocab=vocab, context=study.context)
+
+
+def _budget_of(shape: Shape, expected: Expected, study: Study) -> float:
+    """The budget, within the study's, whose expected optimum is nearest to the shape."""
+    steps = 200  # finer than any grid of budgets
+    low, high = study.budgets[0], study.budgets[-1]
+    budgets = (low * (high / low) ** (i / steps) for i in range(steps + 1))
+    return min(budgets, key=lambda budget: abs(math.log(expected(budget) / shape.params.total)))

@@ -1,0 +1,223 @@
+"""Runs: what to train (RunSpec), what came of it (RunRecord), and many of them as columns (Runs)."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from isoflop.arch import Convention, ParamGroups, Shape
+from isoflop.errors import FitError
+
+Floats = NDArray[np.float64]
+Status = Literal["ok", "diverged", "failed"]
+Group = Literal["isoflop", "horizons", "noise", "proof"]
+
+
+class Schedule(BaseModel):
+    """A learning-rate schedule that ends with the run (Hoffmann et al. 2022, App. B: a cycle 25 % too long already costs loss)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: Literal["cosine"] = "cosine"
+    warmup: NonNegativeFloat = 0.05  # fraction of the steps
+    final: NonNegativeFloat = 0.1  # fraction of the peak; "10x decay", Hoffmann et al. 2022, App. B
+
+
+class AdamW(BaseModel):
+    """Settings of the optimiser."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    clip: PositiveFloat = 1.0  # global gradient norm
+
+
+class RunSpec(BaseModel):
+    """One run to train. Everything that changes its result is here; nothing about when or where it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    shape: Shape
+    tokens: PositiveInt  # whole batches
+    batch: PositiveInt  # tokens a step
+    lr: PositiveFloat  # peak
+    schedule: Schedule = Schedule()
+    optimizer: AdamW = AdamW()
+    seed: int
+    data: str  # digest of the token shards
+    eval_tokens: PositiveInt  # of the validation set, from its start
+    threads: PositiveInt = 1  # one thread and two give different bits
+    budget: PositiveFloat  # FLOPs aimed at
+    group: Group
+    label: str = ""  # the part played in a proof: "chinchilla", "gopher", "kaplan"
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits of the SHA-256 of the canonical JSON."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // self.batch
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs that the run takes, forward and backward."""
+        return self.tokens * self.shape.flops_per_token.training
+
+
+class Clock(BaseModel):
+    """What depends on when and where a run ran; all else in a record is a function of its spec."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seconds: NonNegativeFloat  # in training steps and evaluation, over all attempts that contributed
+    finished: str  # ISO 8601, UTC
+    attempt: PositiveInt
+    device: str
+    versions: Mapping[str, str]  # isoflop, python, torch
+    commit: str = ""
+
+
+class RunRecord(BaseModel):
+    """What came of one run; explains itself without the code that made it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    spec: RunSpec
+    status: Status
+    reason: str = ""  # why it is not ok
+    loss: float | None  # final, nats per token on the validation set; None if there is none
+    bits_per_byte: float | None
+    params: ParamGroups  # counted from the built module
+    tokens: int  # trained on
+    flops: float
+    epochs: float
+    curve_sha256: str = ""  # of the curve's file, beside the record
+    clock: Clock
+
+
+class Curve(NamedTuple):
+    """Training loss along one run."""
+
+    tokens: Floats  # (steps,) seen at the end of each step
+    loss: Floats  # (steps,) nats per token, mean over the step's batch
+
+
+class Dropped(NamedTuple):
+    """A run that is not in the columns, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Finished runs as columns, each of shape (runs,).
+
+    Invariants: finite positive columns; one counting convention; every run left out is in `dropped`.
+    """
+
+    ids: tuple[str, ...]
+    params: Floats  # by `convention`
+    tokens: Floats
+    flops: Floats  # training, as counted
+    loss: Floats  # final, nats per token
+    budget: Floats  # FLOPs aimed at
+    group: tuple[str, ...]
+    seed: NDArray[np.int64]
+    curves: tuple[Curve, ...]
+    convention: Convention = "total"
+    dropped: tuple[Dropped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_records(
+        cls, records: Iterable[RunRecord], *, curve: Callable[[str], Curve], convention: Convention = "total", groups: Iterable[str] | None = None
+    ) -> Self:
+        """Columns of the records with status ok, in order of their ids so that the order of arrival changes nothing.
+
+        Args:
+            records: Any order.
+            curve: Loads the curve of a run by its id.
+            convention: How parameters are counted.
+            groups: Only these groups; None for all.
+
+        Raises:
+            FitError: No run is left.
+        """
+        wanted = sorted((r for r in records if groups is None or r.spec.group in tuple(groups)), key=lambda r: r.id)
+        kept = [r for r in wanted if r.status == "ok" and r.loss is not None and np.isfinite(r.loss)]
+        dropped = tuple(Dropped(r.id, f"{r.status}: {r.reason}") for r in wanted if r not in kept)
+        if not kept:
+            msg = f"none of {len(wanted)} runs finished well, so there is nothing to fit. `isoflop runs` shows why."
+            raise FitError(msg)
+        return cls(
+            ids=tuple(r.id for r in kept),
+            params=np.array([r.params.count(convention) for r in kept], dtype=float),
+            tokens=np.array([r.tokens for r in kept], dtype=float),
+            flops=np.array([r.flops for r in kept], dtype=float),
+            loss=np.array([r.loss for r in kept], dtype=float),
+            budget=np.array([r.spec.budget for r in kept], dtype=float),
+            group=tuple(r.spec.group for r in kept),
+            seed=np.array([r.spec.seed for r in kept], dtype=np.int64),
+            curves=tuple(curve(r.id) for r in kept),
+            convention=convention,
+            dropped=dropped,
+        )
+
+    @classmethod
+    def from_columns(
+        cls, *, params: Floats, tokens: Floats, loss: Floats, flops: Floats | None = None, budget: Floats | None = None, convention: Convention = "total"
+    ) -> Self:
+        """Columns of runs made elsewhere; FLOPs default to 6ND, budgets to FLOPs; no curves.
+
+        Raises:
+            FitError: Columns of unequal length, or a value that is not finite and positive.
+        """
+        N, D = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
+        flops = 6.0 * N * D if flops is None else np.asarray(flops, dtype=float)
+        columns = {"params": N, "tokens": D, "loss": np.asarray(loss, dtype=float), "flops": flops, "budget": flops if budget is None else np.asarray(budget)}
+        if len({c.shape for c in columns.values()}) != 1 or N.ndim != 1:
+            msg = f"columns of runs must be equally long, but they are { ({k: c.shape for k, c in columns.items()}) }."
+            raise FitError(msg)
+        for name, column in columns.items():
+            bad = np.flatnonzero(~(np.isfinite(column) & (column > 0)))
+            if bad.size:
+                msg = f"{name} of run {bad[0]} is {column[bad[0]]!r}; every value must be finite and positive. Leave that run out or mend it."
+                raise FitError(msg)
+        n = N.size
+        empty = Curve(np.empty(0), np.empty(0))
+        return cls(
+            ids=tuple(f"{i:08d}" for i in range(n)),
+            group=("isoflop",) * n,
+            seed=np.zeros(n, dtype=np.int64),
+            curves=(empty,) * n,
+            convention=convention,
+            **columns,
+        )
+
+    def select(self, mask: NDArray[np.bool_], *, reason: str | None = None) -> Self:
+        """The runs where the mask is true; the others are counted as dropped if a reason is given."""
+        index = np.flatnonzero(mask)
+        left_out = () if reason is None else tuple(Dropped(self.ids[i], reason) for i in np.flatnonzero(~mask))
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in index),
+            **{name: getattr(self, name)[index] for name in ("params", "tokens", "flops", "loss", "budget", "seed")},
+            group=tuple(self.group[i] for i in index),
+            curves=tuple(self.curves[i] for i in index),
+            dropped=self.dropped + left_out,
+        )
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits over ids, counts and losses: which runs a fit saw."""
+        rows = sorted(zip(self.ids, self.params.tolist(), self.tokens.tolist(), self.flops.tolist(), self.loss.tolist(), strict=True))
+        return hashlib.sha256(json.dumps([self.convention, rows]).encode()).hexdigest()[:16]

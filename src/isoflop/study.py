@@ -1,0 +1,154 @@
+"""Study: one TOML file, one frozen value. Equal files give equal studies, and everything that changes a result is in it."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+
+from isoflop import units
+from isoflop.errors import StudyError, UnitError
+
+
+def _quantity(value: object) -> float:
+    try:
+        return units.read(value)  # type: ignore[arg-type]  # it refuses what is neither text nor a number
+    except UnitError as error:
+        raise ValueError(str(error)) from None
+
+
+Quantity = Annotated[float, BeforeValidator(_quantity)]
+
+
+class Proof(BaseModel):
+    """The head-to-head at the target budget."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    oversize: PositiveFloat = Field(4.0, description="the baseline's params over the predicted optimum's, at equal FLOPs (Gopher was 4 x Chinchilla)")
+    kaplan: bool = Field(default=False, description="also train the size that Kaplan's exponent would have picked")
+
+
+class Study(BaseModel):
+    """What to find out, on which text, with which models, at which budgets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="folder the study is kept in, under studies/")
+    corpus: tuple[str, ...] = Field(
+        ("python",), min_length=1, description='"python" (the standard library\'s source), files and globs, or "hf:NAME" for a dataset on the Hugging Face hub'
+    )
+    validation: float = Field(0.05, gt=0, lt=0.5, description="share of the text held out, by whole documents")
+    tokenizer: str = Field("bytes", pattern=r"^(bytes|bpe-[1-9][0-9]*)$", description='"bytes", or "bpe-VOCAB" trained on the corpus')
+    arch: str = Field("llama", description='family of models: "gopher" (the paper\'s) or "llama"')
+    context: PositiveInt = Field(128, description="tokens a sequence")
+    design: str = Field("isoflop", description='"isoflop" (Approach 2) or "horizons" (sizes x run lengths, Approach 1)')
+    budgets: tuple[Quantity, ...] = Field(min_length=1, description="training FLOPs of each IsoFLOP profile")
+    sizes: int | tuple[PositiveInt, ...] = Field(7, description="how many sizes a budget, around the expected optimum; or the widths (d_model) themselves")
+    spread: Annotated[float, Field(gt=1)] = Field(20.0, description="largest over smallest params of a budget, when sizes is a number")
+    horizons: int = Field(4, ge=2, description="run lengths of each size over a 16x range, for the horizons design")
+    recipe: str = Field("small", description="named rule for learning rate, batch and warm-up")
+    lr_scale: PositiveFloat = Field(1.0, description="multiplies the recipe's learning rate")
+    batch_scale: PositiveFloat = Field(1.0, description="multiplies the recipe's batch")
+    seeds: PositiveInt = Field(3, description="runs, each with its own seed, at one point of the grid: the noise")
+    seed: int = Field(0, ge=0, description="of initial weights and of the order of the text")
+    eval_tokens: PositiveInt = Field(131_072, description="validation tokens that every run's final loss is measured on")
+    target: Quantity = Field(description="training FLOPs of the run to plan and prove")
+    proof: Proof = Proof()
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _one_is_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("budgets")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("the same budget is named twice")
+        return tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _sizes_enough(self) -> Self:
+        if isinstance(self.sizes, tuple):
+            if len(set(self.sizes)) != len(self.sizes):
+                raise ValueError("the same width is named twice in sizes")
+        elif self.sizes < 3:
+            raise ValueError(f"sizes is {self.sizes}, but a parabola needs at least 3 sizes a budget")
+        return self
+
+
+def load(path: Path | str) -> Study:
+    """Read a study from a TOML file; relative paths of the corpus are taken from the file's folder.
+
+    Raises:
+        StudyError: Not there, not TOML, an unknown key (the nearest is named), or a value that cannot be meant.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except FileNotFoundError:
+        raise StudyError(f"there is no study file {path}. Start from examples/1_quickstart.toml.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} cannot be read as a study: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{path} is not valid TOML: {error}.") from None
+    study = parse(values, source=str(path))
+    return study.model_copy(update={"corpus": tuple(_anchored(entry, path.parent) for entry in study.corpus)})
+
+
+def parse(values: dict[str, object], *, source: str = "study") -> Study:
+    """A study from the values of a TOML document.
+
+    Raises:
+        StudyError: As `load`.
+    """
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        raise StudyError("\n".join(_sentence(source, e["loc"], e["type"], e["msg"]) for e in error.errors())) from None
+
+
+def show(study: Study) -> str:
+    """The study as TOML with every default visible and every key explained; `load` reads it back."""
+    lines = []
+    for key, field in Study.model_fields.items():
+        value = getattr(study, key)
+        if isinstance(value, BaseModel):
+            continue
+        lines += [f"# {field.description}", f"{key} = {_toml(value)}"]
+    lines += ["", "[proof]"]
+    for key, field in Proof.model_fields.items():
+        lines += [f"# {field.description}", f"{key} = {_toml(getattr(study.proof, key))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _anchored(entry: str, folder: Path) -> str:
+    if entry == "python" or entry.startswith("hf:") or Path(entry).is_absolute():
+        return entry
+    return str((folder / entry).absolute())
+
+
+def _sentence(source: str, loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    where = ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        known = Proof.model_fields if loc[0] == "proof" else Study.model_fields
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        return f"{source}: unknown key {where!r}." + (f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(known)}.")
+    if kind == "missing":
+        return f"{source}: {where!r} is missing. `isoflop study show` explains every key."
+    return f"{source}: {where}: {message.removeprefix('Value error, ')}."
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case float() if value >= 1e6:
+            return f"{value!r}"
+        case str():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case tuple():
+            return "[" + ", ".join(_toml(v) for v in value) + "]"
+        case _:
+            return repr(value)

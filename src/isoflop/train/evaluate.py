@@ -1,0 +1,33 @@
+"""Loss on the fixed validation set."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from isoflop import data
+
+CHUNK = 4096  # tokens a forward pass; fixed, so that every run's sums are taken in one order
+
+
+class Score(NamedTuple):
+    """Loss of a model on the validation set."""
+
+    loss: float  # nats per token
+    bits_per_byte: float
+
+
+@torch.inference_mode()
+def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: int) -> Score:
+    """Mean loss over the first `tokens` of the validation set, summed in float64 in a fixed order.
+
+    Raises:
+        CorpusError: The validation set is shorter.
+    """
+    inputs_NT, targets_NT = data.validation(corpus, tokens=tokens, context=context)
+    rows = max(1, CHUNK // context)
+    total = 0.0
+    for start in range(0, len(inputs_NT), rows):
+        total += float(module(inputs_NT[start : start + rows], targets_NT[start : start + rows], reduction="sum"))
+    return Score(total / inputs_NT.numel(), total / math.log(2) / data.validation_bytes(corpus, tokens=tokens, context=context))
