@@ -34,7 +34,7 @@ def test_a_study_cannot_be_changed(tmp_path):
         studies.load(write(tmp_path, MINIMAL)).name = "other"
 
 
-def test_order_of_budgets_does_not_matter(tmp_path):
+def test_order_of_budgets_does_not_matter():
     assert studies.parse({"name": "s", "budgets": [4e11, 1e11, 2e11], "target": 1e13}).budgets == (1e11, 2e11, 4e11)
 
 

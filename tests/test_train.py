@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_said(corpus, tmp_path):
         train(spec_of(corpus), corpus, folder=tmp_path / "file" / "run")
 
 
-def test_flat_adamw_equals_pytorchs_own(corpus):
+def test_flat_adamw_equals_pytorchs_own():
     """The same weights after the same gradients as torch.optim.AdamW over clipped ones, in float64."""
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3)).double() for _ in range(2))

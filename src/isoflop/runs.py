@@ -181,18 +181,18 @@ class Runs:
         Raises:
             FitError: Columns of unequal length, or a value that is not finite and positive.
         """
-        N, D = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
-        flops = 6.0 * N * D if flops is None else np.asarray(flops, dtype=float)
-        columns = {"params": N, "tokens": D, "loss": np.asarray(loss, dtype=float), "flops": flops, "budget": flops if budget is None else np.asarray(budget)}
-        if len({c.shape for c in columns.values()}) != 1 or N.ndim != 1:
-            msg = f"columns of runs must be equally long, but they are { ({k: c.shape for k, c in columns.items()}) }."
-            raise FitError(msg)
+        given = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "budget": budget}
+        columns = {name: np.asarray(column, dtype=float) for name, column in given.items() if column is not None}
+        if len({c.shape for c in columns.values()}) != 1 or columns["params"].ndim != 1:
+            raise FitError(f"columns of runs must be equally long, but they are { ({k: c.shape for k, c in columns.items()}) }.")
+        columns.setdefault("flops", 6.0 * columns["params"] * columns["tokens"])
+        columns.setdefault("budget", columns["flops"])
         for name, column in columns.items():
             bad = np.flatnonzero(~(np.isfinite(column) & (column > 0)))
             if bad.size:
                 msg = f"{name} of run {bad[0]} is {column[bad[0]]!r}; every value must be finite and positive. Leave that run out or mend it."
                 raise FitError(msg)
-        n = N.size
+        n = columns["params"].size
         empty = Curve(np.empty(0), np.empty(0))
         return cls(
             ids=tuple(f"{i:08d}" for i in range(n)),
@@ -200,7 +200,11 @@ class Runs:
             seed=np.zeros(n, dtype=np.int64),
             curves=(empty,) * n,
             convention=convention,
-            **columns,
+            params=columns["params"],
+            tokens=columns["tokens"],
+            flops=columns["flops"],
+            loss=columns["loss"],
+            budget=columns["budget"],
         )
 
     def select(self, mask: NDArray[np.bool_], *, reason: str | None = None) -> Self:

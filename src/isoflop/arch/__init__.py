@@ -126,7 +126,7 @@ def nearest(name: str, params: float, *, vocab: int, context: int, convention: C
 
 def depth(d_model: int) -> int:
     """Layers at a width: through the smallest and the largest rows of Hoffmann et al. 2022, Table A9 (512 wide, 8 deep; 8192 wide, 80 deep), at least 2."""
-    return max(2, round(8 * (d_model / 512) ** (math.log(10) / math.log(16))))
+    return max(2, round(8 * math.pow(d_model / 512, math.log(10) / math.log(16))))
 
 
 def heads(d_model: int) -> int:

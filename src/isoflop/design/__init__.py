@@ -156,7 +156,8 @@ def _warnings(specs: tuple[RunSpec, ...], text: Text) -> tuple[str, ...]:
     many = sum(s.tokens / text.train_tokens > MANY_EPOCHS for s in specs)
     if not many:
         return ()
-    return (
+    text_again = (
         f"{many} of {len(specs)} runs read the text more than {MANY_EPOCHS:.0f} times (at most {worst:.1f}); repeated text is worth less. "
-        "Add text, or lower the budgets.",
+        "Add text, or lower the budgets."
     )
+    return (text_again,)

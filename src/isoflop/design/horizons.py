@@ -17,7 +17,7 @@ def cells(study: Study, *, vocab: int, expected: Expected) -> tuple[Cell, ...]:
     for shape in shapes:
         best = _budget_of(shape, expected, study)
         for i in range(study.horizons):
-            budget = best * RANGE ** (i / (study.horizons - 1) - 0.5)
+            budget = best * math.pow(RANGE, i / (study.horizons - 1) - 0.5)
             runs.append(Cell(shape=shape, budget=float(f"{budget:.6g}"), group="horizons", seed=study.seed))
     middle = runs[len(runs) // 2]
     repeats = [Cell(shape=middle.shape, budget=middle.budget, group="noise", seed=study.seed + i) for i in range(1, study.seeds)]
@@ -35,5 +35,5 @@ def _budget_of(shape: Shape, expected: Expected, study: Study) -> float:
     """The budget, within the study's, whose expected optimum is nearest to the shape."""
     steps = 200  # finer than any grid of budgets
     low, high = study.budgets[0], study.budgets[-1]
-    budgets = (low * (high / low) ** (i / steps) for i in range(steps + 1))
+    budgets = (low * math.pow(high / low, i / steps) for i in range(steps + 1))
     return min(budgets, key=lambda budget: abs(math.log(expected(budget) / shape.params.total)))

@@ -28,7 +28,8 @@ from isoflop.train.evaluate import Score, evaluate
 from isoflop.train.optim import FlatAdamW
 from isoflop.train.schedule import factor
 
-CHECKPOINT_SECONDS = 10.0  # training time between checkpoints; the result does not depend on it
+CHECKPOINT_SECONDS = 2.0  # training time between checkpoints, at least; the result does not depend on it
+CHECKPOINT_SHARE = 0.02  # of the time, at most, that goes into writing them
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 LOOK_SECONDS = 0.25  # training time between reports
 LOOK = 20  # steps between looks at the loss, and the window it is averaged over
@@ -137,7 +138,7 @@ class _State:
 
     def run(self, folder: Path, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
         saved = told = began = time.perf_counter()
-        spent = self.seconds
+        spent, cost = self.seconds, 0.0
         while self.step < self.spec.steps:
             self.train_step(self.step)
             self.step += 1
@@ -152,9 +153,10 @@ class _State:
                 if should_stop():
                     self._save(folder)
                     raise Interrupted
-            if now - saved > CHECKPOINT_SECONDS:
+            if now - saved > max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE):
                 self._save(folder)
                 saved = time.perf_counter()
+                cost = saved - now
 
     def curve(self) -> Curve:
         tokens = self.spec.batch * np.arange(1, self.step + 1, dtype=float)

@@ -1,0 +1,159 @@
+"""What is wrong or doubtful with the runs behind a fit, in words."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoflop import units
+from isoflop.runs import Runs
+
+Floats = NDArray[np.float64]
+
+DECADE = 10.0  # exponents from less compute than this swing by more than their differences between approaches (assumption)
+FAR_FROM_NOISE = 5.0  # standard deviations; assumption: one false alarm in a million for normal noise
+LEAST_STEP = 0.01  # of the loss; assumption: what a mistuned learning rate costs on a small sweep, not worth a warning
+NAMED = 4  # runs named in one warning
+
+
+def canonical(runs: Runs) -> NDArray[np.intp]:
+    """An order of the runs that depends on what they are and not on how they arrived, so that sums and draws do not either."""
+    return np.lexsort((runs.seed, runs.loss, runs.tokens, runs.params, runs.budget))
+
+
+def reordered(runs: Runs, order: NDArray[np.intp]) -> Runs:
+    """The runs at some indices, in their order."""
+    return replace(
+        runs,
+        ids=tuple(runs.ids[i] for i in order),
+        params=runs.params[order],
+        tokens=runs.tokens[order],
+        flops=runs.flops[order],
+        loss=runs.loss[order],
+        budget=runs.budget[order],
+        group=tuple(runs.group[i] for i in order),
+        seed=runs.seed[order],
+        curves=tuple(runs.curves[i] for i in order),
+    )
+
+
+def noise(runs: Runs) -> float:
+    """Standard deviation of the loss between seeds, pooled over every budget and size with two runs or more; NaN if there is none."""
+    _, cell = np.unique(np.column_stack([runs.budget, runs.params, runs.tokens]), axis=0, return_inverse=True)
+    cell = cell.reshape(-1)
+    size = np.bincount(cell)
+    freedom = int((size - 1).sum())
+    if not freedom:
+        return math.nan
+    mean = np.bincount(cell, weights=runs.loss) / size
+    return float(np.sqrt(((runs.loss - mean[cell]) ** 2).sum() / freedom))
+
+
+def compute_range(flops: Floats) -> tuple[str, ...]:
+    """A warning if the optima or runs lie within less than a decade of compute."""
+    span = float(flops.max() / flops.min())
+    if span >= DECADE:
+        return ()
+    message = (
+        f"the compute fitted spans only {span:.1f}x ({units.flops(float(flops.min()))} to {units.flops(float(flops.max()))} FLOPs); "
+        "exponents from less than a decade are uncertain beyond their interval. Add a larger or a smaller budget."
+    )
+    return (message,)
+
+
+def edge_of_sizes(runs: Runs, params_opt: float, flops: float) -> tuple[str, ...]:
+    """A warning if the optimum of the largest budget lies outside the sizes trained."""
+    low, high = float(runs.params.min()), float(runs.params.max())
+    if low < params_opt < high:
+        return ()
+    side, edge = ("below", low) if params_opt <= low else ("above", high)
+    message = (
+        f"the optimum at the largest budget ({units.flops(flops)} FLOPs), {units.count(params_opt)} params, lies {side} every size trained "
+        f"({units.count(edge)}): it is an extrapolation. Add sizes there."
+    )
+    return (message,)
+
+
+def irreducible(E: float, losses: Floats) -> tuple[str, ...]:
+    """A warning if the irreducible loss is above a loss seen."""
+    if losses.min() >= E:
+        return ()
+    return (
+        f"the fitted irreducible loss E = {E:.4f} is above an observed loss of {losses.min():.4f}, so the law is wrong there. Do not extrapolate its loss.",
+    )
+
+
+def suspects(runs: Runs, residuals: Floats, noise_sd: float) -> tuple[str, ...]:
+    """A warning that names runs far worse than the law, by the spread of the others and by the noise between seeds.
+
+    Args:
+        runs: All runs.
+        residuals: (runs,) log of observed over fitted loss; NaN where there is none.
+        noise_sd: Nats per token, or NaN.
+    """
+    known = residuals[np.isfinite(residuals)]
+    if known.size < 5:
+        return ()
+    spread = 1.4826 * float(np.median(np.abs(known - np.median(known))))  # 1.4826: makes it the deviation of a normal
+    floor = max(LEAST_STEP, FAR_FROM_NOISE * spread)
+    limit = floor if math.isnan(noise_sd) else max(floor, FAR_FROM_NOISE * noise_sd / float(runs.loss.mean()))
+    worse = np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)
+    return _named(runs, worse[np.argsort(-residuals[worse])], lambda i: f"{100 * math.expm1(residuals[i]):.1f} % worse than the law")
+
+
+def bumps(runs: Runs, noise_sd: float) -> tuple[str, ...]:
+    """A warning that names runs whose loss lies far above the line between their neighbours in log params at the same budget.
+
+    A profile is convex, so a run well above that line was trained badly.
+    """
+    above = np.full(len(runs), np.nan)
+    for level in np.unique(runs.budget):
+        members = np.flatnonzero(runs.budget == level)
+        sizes, which = np.unique(runs.params[members], return_inverse=True)
+        if sizes.size < 3:
+            continue
+        x = np.log(sizes)
+        mean = np.bincount(which.reshape(-1), weights=runs.loss[members]) / np.bincount(which.reshape(-1))
+        share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
+        line = (1 - share) * mean[:-2] + share * mean[2:]
+        for size, chord in zip(sizes[1:-1], line, strict=True):
+            here = members[runs.params[members] == size]
+            above[here] = (runs.loss[here] - chord) / chord
+    limit = LEAST_STEP if math.isnan(noise_sd) else max(LEAST_STEP, FAR_FROM_NOISE * noise_sd / float(runs.loss.mean()))
+    worse = np.flatnonzero(np.nan_to_num(above, nan=-np.inf) > limit)
+    return _named(runs, worse[np.argsort(-above[worse])], lambda i: f"{100 * above[i]:.1f} % above the line between its neighbours")
+
+
+def dropped(runs: Runs) -> tuple[str, ...]:
+    """A warning that counts the runs that did not reach the fit."""
+    if not runs.dropped:
+        return ()
+    shown = "; ".join(f"{d.id} ({d.reason})" for d in runs.dropped[:NAMED]) + ("; ..." if len(runs.dropped) > NAMED else "")
+    return (f"{len(runs.dropped)} of {len(runs) + len(runs.dropped)} runs are not in the fit: {shown}.",)
+
+
+def loss_form(E: float, optima: int) -> tuple[str, ...]:
+    """A warning if the loss along the frontier had to do without an irreducible loss."""
+    if E != 0:
+        return ()
+    message = (
+        f"{optima} optima do not determine an irreducible loss, so the loss along the frontier is a plain power law; "
+        "it falls too fast far beyond the sweep. Take the loss from the parametric approach there."
+    )
+    return (message,)
+
+
+def _named(runs: Runs, worse: NDArray[np.intp], how: Callable[[int], str]) -> tuple[str, ...]:
+    if not worse.size:
+        return ()
+    shown = "; ".join(
+        f"{runs.ids[i]} ({units.count(float(runs.params[i]))} params, {units.flops(float(runs.budget[i]))} FLOPs, {how(int(i))})" for i in worse[:NAMED]
+    )
+    more = f"; and {worse.size - NAMED} more" if worse.size > NAMED else ""
+    return (f"{_runs_are(worse.size)} far worse than expected: {shown}{more}. Look at their curves; a bad learning rate or seed moves the exponents.",)
+
+
+def _runs_are(count: int) -> str:
+    return "1 run is" if count == 1 else f"{count} runs are"

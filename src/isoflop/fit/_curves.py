@@ -1,0 +1,55 @@
+"""Training curves as functions of compute: smoothed, made to end at the run's final loss, interpolated in log tokens."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoflop.runs import Runs
+
+Floats = NDArray[np.float64]
+
+SMOOTHING_STEPS = 10.0  # Gaussian: Hoffmann et al. 2022, Sec. 3.1
+SMOOTHING_SHARE = 0.01  # of the run, if that is more. Assumption: a step of a small sweep is 256 tokens, not a million, and ten of them are all noise
+KERNEL = 4.0  # widths; what is left out is 1e-4 of the weight
+SHORT = 0.99  # share of the run that its curve must reach
+
+
+def lacking(runs: Runs, i: int) -> str:
+    """Why the curve of a run cannot be used; empty if it can."""
+    tokens, loss = runs.curves[i].tokens, runs.curves[i].loss
+    if not tokens.size:
+        return "no curve"
+    if not (np.isfinite(loss).all() and (loss > 0).all()):
+        return "a curve that is not finite"
+    if tokens[-1] < SHORT * runs.tokens[i]:
+        return "a curve that stops before the run"
+    return ""
+
+
+def at(runs: Runs, grid: Floats) -> Floats:
+    """(runs, len(grid)) loss of each run when it had spent so many FLOPs; inf before its first smoothing width and after its end."""
+    table = np.full((len(runs), grid.size), np.inf)
+    for i in range(len(runs)):
+        tokens = runs.curves[i].tokens
+        width = _width(tokens.size)
+        smooth = _smooth(runs.curves[i].loss, width)
+        # one batch is a noisy measure of a model, the validation set a good one: the end of the curve is set to it
+        smooth *= runs.loss[i] / smooth[-1]
+        spent = grid / runs.flops[i] * runs.tokens[i]  # FLOPs a token do not change along a run
+        first = tokens[min(tokens.size - 1, math.ceil(width))]
+        covered = (spent >= first) & (spent <= runs.tokens[i] * (1 + 1e-9))
+        table[i, covered] = np.interp(np.log(spent[covered]), np.log(tokens), smooth)
+    return table
+
+
+def _width(steps: int) -> float:
+    return max(SMOOTHING_STEPS, SMOOTHING_SHARE * steps)
+
+
+def _smooth(loss: Floats, width: float) -> Floats:
+    """Gaussian mean of so many steps' width; at the ends, of the part of the kernel that is there."""
+    reach = min(int(KERNEL * width), loss.size - 1)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    inner = slice(reach, reach + loss.size)
+    return np.asarray(np.convolve(loss, kernel)[inner] / np.convolve(np.ones(loss.size), kernel)[inner])

@@ -1,0 +1,74 @@
+"""Power laws through the optima that Approaches 1 and 2 read off the runs: many resamples at once, each a row of weights."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoflop.laws.powerlaw import PowerLaw
+
+Floats = NDArray[np.float64]
+
+DECAYS = np.geomspace(0.03, 0.6, 400)  # exponents g tried; assumption: 0.05 to 0.2 in public sweeps, so an optimum at an end is not one
+FEWEST_FOR_E = 4  # optima: one more than the three constants of E + k x**-g
+WORTH_E = 0.5  # E is kept if it leaves at most this share of the plain power law's squares (assumption)
+
+
+class Line(NamedTuple):
+    """y = middle + slope * x at each row."""
+
+    middle: Floats  # (rows,)
+    slope: Floats  # (rows,)
+
+
+class Decay(NamedTuple):
+    """E + k x**-g at each row."""
+
+    E: Floats  # (rows,)
+    k: Floats  # (rows,)
+    g: Floats  # (rows,)
+
+
+def power_laws(c0: float, params: Line, tokens: Line, decay: Decay) -> tuple[PowerLaw, ...]:
+    """One law a row; the lines are of log params and log tokens in log(C / c0)."""
+    columns = (np.exp(params.middle), np.exp(tokens.middle), params.slope, tokens.slope, *decay)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return tuple(PowerLaw(c0=c0, n0=n0, d0=d0, a=a, b=b, E=E, k=k, g=g) for n0, d0, a, b, E, k, g in rows)
+
+
+def line(x: Floats, y: Floats, weights: Floats) -> Line:
+    """Least squares of y (rows, points) on x (points,) with weights (rows, points); NaN where a row has one x only."""
+    total = weights.sum(axis=1)
+    mean_x, mean_y = (weights @ x) / total, (weights * y).sum(axis=1) / total
+    u = x[None, :] - mean_x[:, None]
+    spread = (weights * u**2).sum(axis=1)
+    slope = (weights * u * y).sum(axis=1) / np.where(spread > 1e-12 * total, spread, np.nan)
+    return Line(mean_y - slope * mean_x, slope)
+
+
+def decay(x: Floats, loss: Floats, weights: Floats) -> Decay:
+    """E + k x**-g through loss (rows, points) at x = C / c0 (points,), by least squares; E >= 0.
+
+    For each g of a grid, E and k are linear (variable projection). E is 0, a plain power law, where fewer than four optima, an optimum g at the end of
+    the grid, or squares not halved say that E is not determined: five budgets over a decade often do not.
+    """
+    plain = line(np.log(x), np.log(loss), weights)
+    middle = np.exp(plain.middle)
+    plain_squares = (weights * (loss - middle[:, None] * x[None, :] ** plain.slope[:, None]) ** 2).sum(axis=1)
+    total = weights.sum(axis=1)
+    centre = (weights * loss).sum(axis=1) / total
+    y = loss - centre[:, None]  # taken off first: the squares left are small against the losses
+    basis = x[None, :] ** -DECAYS[:, None]  # (grid, points)
+    mean_b = weights @ basis.T / total[:, None]  # (rows, grid)
+    spread = weights @ (basis**2).T - total[:, None] * mean_b**2
+    cross = (weights * y) @ basis.T
+    k = cross / np.where(spread > 0, spread, np.nan)
+    E = centre[:, None] - k * mean_b
+    squares = (weights * y**2).sum(axis=1)[:, None] - k * cross
+    squares = np.where((E >= 0) & (k > 0), squares, np.inf)
+    best = np.argmin(squares, axis=1)
+    rows = np.arange(len(best))
+    inside = (best > 0) & (best < DECAYS.size - 1) & np.isfinite(squares[rows, best])
+    enough = np.array([np.unique(x[row > 0]).size >= FEWEST_FOR_E for row in weights])
+    kept = inside & enough & (squares[rows, best] <= WORTH_E * plain_squares)
+    return Decay(np.where(kept, E[rows, best], 0.0), np.where(kept, k[rows, best], middle), np.where(kept, DECAYS[best], -plain.slope))

@@ -1,0 +1,132 @@
+"""The head-to-head of Hoffmann et al. 2022, Sec. 4, at equal compute: the predicted optimum (their Chinchilla) against one four times larger (Gopher)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from isoflop import arch, design, units
+from isoflop.design import Text
+from isoflop.errors import ValidationError
+from isoflop.fit.result import Approach, Fit
+from isoflop.laws import kaplan
+from isoflop.plan import Plan
+from isoflop.runs import RunRecord, RunSpec
+from isoflop.study import Study
+
+Interval = tuple[float, float]
+OPTIMUM, OVERSIZED, KAPLAN = "chinchilla", "gopher", "kaplan"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One model of the proof."""
+
+    label: str  # "chinchilla" the predicted optimum, "gopher" the oversized baseline, "kaplan" the size of Kaplan's exponent
+    record: RunRecord
+    predicted: float  # nats per token, by Approach 3 at these params and tokens; NaN if there is no parametric fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What the proof showed."""
+
+    flops: float
+    reach: float  # the budget over the largest budget fitted
+    plan: Plan  # the plan that chose the optimum
+    contenders: tuple[Contender, ...]  # by rising loss; a diverged one last
+    predicted: float  # loss of the optimum, nats per token
+    predicted_by: Approach
+    interval: Interval  # 10th to 90th percentile, for one new run
+    observed: float
+
+    @property
+    def error(self) -> float:
+        """Observed over predicted loss, less one."""
+        return self.observed / self.predicted - 1
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measurement lies in the interval."""
+        return self.interval[0] <= self.observed <= self.interval[1]
+
+    @property
+    def winner(self) -> str:
+        return self.contenders[0].label
+
+    @property
+    def won(self) -> bool:
+        """Whether the predicted optimum won."""
+        return self.winner == OPTIMUM
+
+
+def chosen(plans: Sequence[Plan]) -> Plan:
+    """The plan whose size is the middle one of all approaches: no single approach that goes astray decides.
+
+    Raises:
+        ValidationError: There is no plan.
+    """
+    if not plans:
+        raise ValidationError("no approach could be fitted, so there is no optimum to prove. `isoflop fit` shows why.")
+    ordered = sorted(plans, key=lambda p: p.params)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def specs(plans: Sequence[Plan], fits: Sequence[Fit], *, study: Study, text: Text) -> tuple[RunSpec, ...]:
+    """The runs of the proof: all at the study's target budget, by the study's recipe.
+
+    Raises:
+        ValidationError: No plan, or the oversized model would be the optimum itself.
+        DesignError: The budget pays for too few steps.
+    """
+    plan = chosen(plans)
+    optimum = plan.shape
+    wanted = {OVERSIZED: study.proof.oversize * optimum.params.total}
+    if study.proof.kaplan:
+        wanted[KAPLAN] = _kaplan_params(fits, plan)
+    shapes = {OPTIMUM: optimum} | {label: arch.nearest(study.arch, params, vocab=text.vocab, context=study.context) for label, params in wanted.items()}
+    if shapes[OVERSIZED] == optimum:
+        raise ValidationError(f"a model {study.proof.oversize:g} times larger has the same real shape as the optimum. Raise oversize in [proof].")
+    distinct = {label: shape for label, shape in shapes.items() if label == OPTIMUM or shape != optimum}
+    return tuple(design.spec(study, text, shape=shape, budget=study.target, group="proof", seed=study.seed, label=label) for label, shape in distinct.items())
+
+
+def judge(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRecord]) -> Validation:
+    """Score the prediction and name the winner.
+
+    Args:
+        plans: Of the target budget, by every approach.
+        fits: The same approaches.
+        records: Of the runs that `specs` gave, all finished.
+
+    Raises:
+        ValidationError: The optimum was not trained, or diverged.
+    """
+    plan = chosen(plans)
+    optimum = next((r for r in records if r.spec.label == OPTIMUM), None)
+    if optimum is None:
+        raise ValidationError(f"the predicted optimum at {units.flops(plan.flops)} FLOPs has not been trained. `isoflop validate` trains it.")
+    if optimum.loss is None:
+        raise ValidationError(f"the predicted optimum {optimum.status}: {optimum.reason}. Lower lr_scale in the study and start again.")
+    return Validation(
+        flops=plan.flops,
+        reach=plan.reach,
+        plan=plan,
+        contenders=tuple(sorted((_contender(r, fits) for r in records), key=lambda c: math.inf if c.record.loss is None else c.record.loss)),
+        predicted=plan.loss,
+        predicted_by=plan.approach,
+        interval=plan.loss_interval,
+        observed=optimum.loss,
+    )
+
+
+def _contender(record: RunRecord, fits: Sequence[Fit]) -> Contender:
+    fit = next((f for f in fits if f.approach == "parametric"), None)
+    predicted = math.nan if fit is None else float(fit.law.loss(record.params.count(fit.convention), record.tokens))
+    return Contender(label=record.spec.label, record=record, predicted=predicted)
+
+
+def _kaplan_params(fits: Sequence[Fit], plan: Plan) -> float:
+    """The size that Kaplan's exponent reaches at the target from the smallest optimum seen."""
+    frontier = next(f for f in fits if f.approach == plan.approach).frontier
+    law = kaplan.anchored(flops=frontier.flops[0], params=frontier.params[0], tokens=frontier.tokens[0])
+    return float(law.optimum(plan.flops).params)
