@@ -1,0 +1,49 @@
+"""Launchers: where runs are trained. They start things and stop them; what is true of a run is the store's word alone.
+
+One file a launcher, chosen by its name: `inline` (this process, one run after the other), `pool` (a process for every core).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+from isoflop import _registry
+from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
+from isoflop.launch._view import View
+from isoflop.runs import RunSpec
+from isoflop.store import Store
+
+__all__ = ["Event", "Finished", "Launcher", "Lost", "Mended", "Progress", "Started", "View", "get"]
+
+
+class Launcher(Protocol):
+    """What a launcher's file offers."""
+
+    def run(self, store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, on_event: Callable[[Event], None]) -> None:
+        """Train those of the runs that are not finished, the largest first, until each has its record.
+
+        An attempt that dies of its run is tried again, from its last checkpoint; the third time the run is recorded as failed and the
+        others go on. What is no fault of a run (no space, damaged text, Ctrl-C) ends the work, with all unfinished runs pending.
+
+        Args:
+            store: Whose lock the caller holds.
+            specs: Added to the store if it does not know them.
+            corpus_folder: Tokens, with the digest that the specs name.
+            workers: Runs at once, at most.
+            on_event: Called in this thread.
+
+        Raises:
+            KeyboardInterrupt: After Ctrl-C, when everything has stopped.
+            StoreError: No space, or the folder cannot be written.
+            CorpusError: The text is not the one that the runs were designed for.
+            TrainError: Workers cannot be started.
+        """
+
+
+def get(name: str) -> Launcher:
+    """The launcher of a name.
+
+    Raises:
+        UnknownNameError: No such launcher; the message lists those there are.
+    """
+    return cast("Launcher", _registry.load(__name__, name, noun="launcher"))

@@ -1,0 +1,80 @@
+"""Trains in this process, one run after the other: for debugging, and for machines where nothing else may be started."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from isoflop.launch._attempt import LEASE, attempt
+from isoflop.launch._events import Event, Finished, Lost, Progress, Started
+from isoflop.runs import RunSpec
+from isoflop.store import Claim, Store, owner
+
+if TYPE_CHECKING:
+    from isoflop.data import Corpus
+
+
+def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, on_event: Callable[[Event], None]) -> None:  # noqa: ARG001  # one: us
+    """Train those of the runs that are not finished; see `Launcher`."""
+    from isoflop import data
+
+    store.add(specs)
+    ids = {spec.id for spec in specs}
+    corpus = data.load(corpus_folder)
+    with _interruptible() as should_stop:
+        while (claim := store.claim(owner(), lease=LEASE, ids=ids)) is not None:
+            on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
+            _train(store, claim, corpus, on_event=on_event, should_stop=should_stop)
+            if should_stop():  # it came when the run was at its end
+                raise KeyboardInterrupt
+
+
+def _train(store: Store, claim: Claim, corpus: "Corpus", *, on_event: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
+    from isoflop import train
+
+    renewed = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed > LEASE / 4:
+            store.renew(claim, lease=LEASE)
+            renewed = time.monotonic()
+        on_event(progress)
+
+    try:
+        trouble = attempt(claim.spec, corpus, number=claim.attempt, folder=claim.folder, earlier=claim.earlier, on_progress=report, should_stop=should_stop)
+    except train.Interrupted:
+        store.release(claim, reason="stopped")
+        raise KeyboardInterrupt from None
+    except BaseException as error:
+        store.release(claim, reason=f"stopped: {str(error) or type(error).__name__}")
+        raise
+    record = store.finish(claim) if trouble is None else store.fail(claim, reason=trouble)
+    if record is not None:
+        on_event(Finished(record=record))
+    elif trouble is not None:
+        on_event(Lost(id=claim.spec.id, attempt=claim.attempt, reason=trouble))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish that the run checkpoints and stops; the second is the usual one."""
+    wished = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+
+    def wish(_number: int, _frame: FrameType | None) -> None:
+        wished.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield wished.is_set
+        return
+    signal.signal(signal.SIGINT, wish)
+    try:
+        yield wished.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,173 @@
+"""Trains in a process for every core of this machine: long-lived single-threaded workers, the largest runs first.
+
+Only this driver opens the store. Workers are told what to train through a pipe, and say what they did; a worker that dies is
+noticed by the end of its pipe, at once, and its run goes on elsewhere from its last checkpoint.
+"""
+
+import contextlib
+import selectors
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from isoflop import errors
+from isoflop.errors import IsoflopError, StoreError, TrainError
+from isoflop.launch._attempt import LEASE
+from isoflop.launch._events import Event, Finished, Lost, Progress, Started
+from isoflop.launch._process import NO_FAULT, Process
+from isoflop.runs import RunRecord, RunSpec
+from isoflop.store import FINISHED, Claim, Store, owner
+
+TICK = 0.5  # seconds between looks at leases and silent workers
+SILENCE = 900.0  # seconds; assumption: a worker that says nothing for that long hangs (it speaks several times a second, or once a step)
+GRACE = 10.0  # seconds a worker has to write a checkpoint after Ctrl-C
+STILLBORN = 3  # workers that die in a row before they are ready: it is no accident
+
+
+def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, on_event: Callable[[Event], None]) -> None:
+    """Train those of the runs that are not finished; see `Launcher`."""
+    store.add(specs)
+    pool = _Pool(store, {spec.id for spec in specs}, corpus_folder, on_event)
+    try:
+        pool.work(workers)
+    except BaseException as error:
+        pool.stop(f"stopped: {str(error) or type(error).__name__}")
+        raise
+    finally:
+        pool.kill()
+
+
+class _Pool:
+    """The workers of one call of `run`."""
+
+    def __init__(self, store: Store, ids: set[str], corpus_folder: Path, on_event: Callable[[Event], None]) -> None:
+        self._store, self._ids, self._corpus_folder, self._on_event = store, ids, corpus_folder, on_event
+        self._left: set[str] = set()
+        self._pipes = selectors.DefaultSelector()
+        self._started = 0
+        self._stillborn = 0
+        self._renewed = time.monotonic()
+
+    def work(self, workers: int) -> None:
+        """Until every run is finished."""
+        self._look()
+        while self._left:
+            while len(self._workers) < min(workers, len(self._left)):
+                self._start()
+            self._assign()
+            self._listen(TICK)
+            self._tend()
+            if not any(w.claim for w in self._workers):
+                self._look()
+
+    def stop(self, reason: str) -> None:
+        """Let busy workers write checkpoints, for a while; their runs are pending again."""
+        for worker in self._workers:
+            worker.ask_to_stop()
+        until = time.monotonic() + GRACE
+        while any(w.claim for w in self._workers) and time.monotonic() < until:
+            with contextlib.suppress(IsoflopError):  # what stopped us is already on its way up
+                self._listen(TICK)
+        for worker in self._workers:
+            if worker.claim:
+                with contextlib.suppress(StoreError):  # the next driver's lock sees to it
+                    self._store.release(worker.claim, reason=reason)
+
+    def kill(self) -> None:
+        """Leave no process behind."""
+        for worker in self._workers:
+            worker.kill()
+            worker.bury()
+        self._pipes.close()
+
+    @property
+    def _workers(self) -> list[Process]:
+        return [key.fileobj for key in self._pipes.get_map().values() if isinstance(key.fileobj, Process)]
+
+    def _look(self) -> None:
+        self._left = {row.id for row in self._store.rows() if row.id in self._ids and row.status not in FINISHED}
+
+    def _start(self) -> None:
+        self._started += 1
+        worker = Process(self._corpus_folder, log=self._store.folder / "logs" / f"worker-{self._started}.log")
+        self._pipes.register(worker, selectors.EVENT_READ)
+
+    def _assign(self) -> None:
+        for worker in self._workers:
+            if worker.ready and worker.claim is None:
+                claim = self._store.claim(f"{owner()}, worker {worker.pid}", lease=LEASE, ids=self._ids)
+                if claim is None:
+                    return
+                self._on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
+                worker.train(claim)
+
+    def _listen(self, seconds: float) -> None:
+        for key, _ in self._pipes.select(seconds):
+            worker = key.fileobj
+            assert isinstance(worker, Process)
+            try:
+                for message in worker.hear():
+                    self._take(worker, message)
+            except EOFError:
+                self._lose(worker)
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed > LEASE / 4:
+            self._renewed = now
+            for worker in self._workers:
+                if worker.claim:
+                    self._store.renew(worker.claim, lease=LEASE)
+        for worker in self._workers:
+            if worker.claim and now - worker.heard > SILENCE:
+                worker.kill(f"its worker said nothing for {SILENCE / 60:.0f} min and was stopped")
+
+    def _take(self, worker: Process, message: dict[str, Any]) -> None:
+        match message.pop("kind"):
+            case "ready":
+                worker.ready, self._stillborn = True, 0
+            case "progress":
+                self._on_event(Progress(**message))
+            case "done":
+                self._finished(self._store.finish(worker.put_down()))
+            case "failed":
+                self._fail(worker.put_down(), message["reason"])
+            case "stopped":
+                self._store.release(worker.put_down(), reason="stopped")
+            case "error":
+                if worker.claim:
+                    self._store.release(worker.put_down(), reason=message["message"])
+                raise _error(message["error"], message["message"])
+
+    def _lose(self, worker: Process) -> None:
+        self._pipes.unregister(worker)
+        status = worker.bury()
+        if worker.claim is None:
+            self._stillborn += not worker.ready
+            if self._stillborn >= STILLBORN:
+                raise TrainError(f"workers die before they can train: {worker.cause(status)}. The whole story is in {worker.log}; mend that, then start again.")
+        elif -status in NO_FAULT:
+            claim = worker.put_down()
+            self._store.release(claim, reason=worker.cause(status))
+            self._on_event(Lost(id=claim.spec.id, attempt=claim.attempt, reason=worker.cause(status)))
+        else:
+            self._fail(worker.put_down(), worker.cause(status))
+
+    def _fail(self, claim: Claim, reason: str) -> None:
+        record = self._store.fail(claim, reason=reason)
+        if record is None:
+            self._on_event(Lost(id=claim.spec.id, attempt=claim.attempt, reason=reason))
+        self._finished(record)
+
+    def _finished(self, record: RunRecord | None) -> None:
+        if record is not None:
+            self._left.discard(record.id)
+            self._on_event(Finished(record=record))
+
+
+def _error(name: str, message: str) -> IsoflopError:
+    kind = vars(errors).get(name, TrainError)
+    error = kind.__new__(kind, message)  # as it was raised over there, whatever its constructor takes
+    assert isinstance(error, IsoflopError)
+    return error

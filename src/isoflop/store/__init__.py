@@ -1,0 +1,269 @@
+"""The run store: what each run of a study is and whose it is; nothing else opens its database.
+
+runs.sqlite               the table of runs (WAL, synchronous FULL)
+specs.json                the same runs as a list, from which a lost table is rebuilt
+study.lock                held by the one driver
+runs/ID/record.json       what came of a run, with a digest of itself and of
+runs/ID/curve.parquet     its training curve
+runs/ID/attempt-N/        an attempt under way: spec.json, checkpoints, and in the end its record and curve
+runs/ID/damaged-N/        files that were not what was written, set aside
+"""
+
+import platform
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from isoflop.errors import StoreError
+from isoflop.runs import Clock, Curve, Group, RunRecord, RunSpec
+from isoflop.store import _database, _recovery, _table, files
+from isoflop.store._database import owner
+from isoflop.store._table import FINISHED, Claim, Row, State
+
+__all__ = ["FINISHED", "TRIES", "Claim", "Row", "State", "Store", "files", "owner"]
+
+TRIES = 3  # assumption: what kills a run three times is the run
+
+
+class Store:
+    """The runs of one study, in a folder on a local disk. A context manager.
+
+    Attributes:
+        folder: The study's.
+        notes: Sentences on what was found damaged so far, and what was done.
+
+    Raises:
+        StoreError: The folder cannot be used, in words.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = files.make_folder(folder)
+        self.notes: tuple[str, ...] = ()
+        with _database.worded(self.folder):
+            try:
+                self._db = _database.connect(self.folder, self._fill)
+            except sqlite3.Error as error:
+                if not _database.is_damage(error):
+                    raise
+                self._db = self._replace(error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    @contextmanager
+    def lock(self) -> Iterator[tuple[str, ...]]:
+        """Be the one driver of the study; gives sentences on what was mended.
+
+        Runs that a dead driver left running are pending again; what they had finished is accepted; every finished record is
+        verified, and a damaged one is set aside and its run pending again.
+
+        Raises:
+            StoreError: Another driver lives; the message says which.
+        """
+        with _database.driver_lock(self.folder):
+            self._settle()
+            yield self.notes
+
+    def add(self, specs: Iterable[RunSpec], *, instead_of: Collection[Group] = ()) -> None:
+        """Make runs known, in this order; those that are known stay as they are.
+
+        Args:
+            specs: Of the present design.
+            instead_of: Groups of which all other runs are from now on of an older design: listed, but not among the records.
+        """
+        with self._transaction() as db:
+            _table.retire(db, instead_of)
+            for spec in specs:
+                _table.insert(db, spec, current=True)
+                _table.append(db, spec.id)
+            _recovery.write_list(self.folder, (_recovery.Listed(row.spec, row.current) for row in _table.rows(db)))
+
+    def claim(self, owner: str, *, lease: float, ids: Collection[str] | None = None) -> Claim | None:
+        """The largest run that is free, now leased; None if there is none.
+
+        Args:
+            owner: Whose it is, for people.
+            lease: Seconds until others may claim it, unless renewed.
+            ids: Claim only among these.
+        """
+        now = time.time()
+        with self._transaction() as db:
+            while (row := _table.free(db, now=now, ids=ids)) is not None and self._recovered(db, row):
+                pass  # its last attempt had finished it, and died before it could say so
+            if row is None:
+                return None
+            claim = self._attempt(row)
+            _table.lease(db, claim, owner=owner, until=now + lease)
+            return claim
+
+    def renew(self, claim: Claim, *, lease: float) -> bool:
+        """Extend a lease to some seconds from now; False if the run is no longer the claim's."""
+        with self._transaction() as db:
+            return _table.extend(db, claim, until=time.time() + lease)
+
+    def finish(self, claim: Claim) -> RunRecord | None:
+        """Accept what an attempt wrote: its record and curve become the run's. None, and no change, if the run is no longer the claim's.
+
+        Raises:
+            StoreError: The attempt's record or curve is not there or damaged, or there is no space; the run stays the claim's.
+        """
+        run = self._run(claim.spec.id)
+        with self._transaction() as db:
+            if not _table.holds(db, claim):
+                return None
+            record = _recovery.verified(claim.folder, claim.spec)
+            _recovery.promote(claim.folder, run)
+            _table.accept(db, record)
+        _recovery.clear(run)
+        return record
+
+    def release(self, claim: Claim, *, reason: str) -> bool:
+        """Give a run back, unfinished through no fault of its own: pending again, its checkpoints kept. False if it was no longer the claim's."""
+        with self._transaction() as db:
+            return _table.give_back(db, claim, reason=reason, failed=False)
+
+    def fail(self, claim: Claim, *, reason: str) -> RunRecord | None:
+        """Say that an attempt died of its run: the run is pending again, or, the third time, recorded as failed.
+
+        Returns:
+            The run's record if that was the third time, or if the attempt died only after it had written a sound one; else None.
+        """
+        run = self._run(claim.spec.id)
+        with self._transaction() as db:
+            if not _table.give_back(db, claim, reason=reason, failed=True):
+                return None
+            record = _recovery.finished(run, claim.spec)
+            if record is None:
+                if _table.failures(db, claim.spec.id) < TRIES:
+                    return None
+                record = _failed(claim, f"{TRIES} attempts failed; the last: {reason}")
+                record = files.write_record(run, record, Curve(tokens=np.empty(0), loss=np.empty(0)))
+            _table.accept(db, record)
+        _recovery.clear(run)
+        return record
+
+    def retry(self, ids: Collection[str]) -> int:
+        """Make failed and diverged runs pending again, their records set aside; how many. For a driver."""
+        with self._transaction() as db:
+            chosen = [row for row in _table.rows(db) if row.id in ids and row.status in ("failed", "diverged")]
+            for row in chosen:
+                aside = _recovery.set_aside(self._run(row.id), "former")
+                _table.reopen(db, row.id, reason=f"to be tried again; its record was {row.status} and is in {aside.name}")
+                _table.forgive(db, row.id)
+            return len(chosen)
+
+    def rows(self) -> tuple[Row, ...]:
+        """Every run that the study knows, of its present design and of older ones, in order."""
+        with _database.worded(self.folder):
+            return tuple(_table.rows(self._db))
+
+    def records(self) -> tuple[RunRecord, ...]:
+        """Finished runs of the present design, in order.
+
+        Raises:
+            StoreError: Some record is damaged; the message says which.
+        """
+        return tuple(files.read_record(self._run(row.id)) for row in self.rows() if row.current and row.status in FINISHED)
+
+    def curve(self, id: str) -> Curve:  # noqa: A002  # it is called id everywhere
+        """The training curve of a finished run.
+
+        Raises:
+            StoreError: No such run, or its curve is damaged.
+        """
+        folder = self._run(id)
+        return files.read_curve(folder, files.read_record(folder).curve_sha256)
+
+    def _settle(self) -> None:
+        with self._transaction() as db:
+            for row in _table.rows(db):
+                if self._recovered(db, row):
+                    _recovery.clear(self._run(row.id))
+                elif row.status in FINISHED:
+                    _table.reopen(db, row.id, reason="its record was damaged or gone")
+                elif row.status == "running":
+                    _table.reopen(db, row.id, reason=f"its driver ({row.owner}) died")
+
+    def _recovered(self, db: sqlite3.Connection, row: Row) -> bool:
+        """Whether the files hold a sound record of the run, which is then accepted; a damaged one is set aside, and said so."""
+        run = self._run(row.id)
+        try:
+            record = _recovery.finished(run, row.spec)
+        except StoreError as error:
+            aside = _recovery.set_aside(run, "damaged")
+            self.notes += (f"{error} Set aside in {aside}.",)
+            return False
+        if record is not None:
+            _table.accept(db, record)
+        elif row.status in FINISHED:
+            self.notes += (f"The record of run {row.id} is gone from {run}; that run is trained again.",)
+        return record is not None
+
+    def _fill(self, db: sqlite3.Connection) -> None:
+        for listed in _recovery.read_list(self.folder):
+            _table.insert(db, listed.spec, current=listed.current)
+            _table.append(db, listed.spec.id)
+            try:
+                _table.accept(db, _recovery.verified(self._run(listed.spec.id), listed.spec))
+            except StoreError:
+                continue  # not finished, or damaged: `lock` says so
+
+    def _replace(self, error: sqlite3.Error) -> sqlite3.Connection:
+        with _database.driver_lock(self.folder):  # a driver that lives would go on writing into the file that is moved
+            try:
+                return _database.connect(self.folder, self._fill)  # another process may have mended it meanwhile
+            except sqlite3.Error as again:
+                if not _database.is_damage(again):
+                    raise
+            aside = _database.set_aside(self.folder)
+            self.notes += (f"{_database.NAME} was damaged ({error}). It is kept as {aside.name}; the table of runs was rebuilt from the files beside it.",)
+            return _database.connect(self.folder, self._fill)
+
+    def _attempt(self, row: Row) -> Claim:
+        run = self._run(row.id)
+        earlier = _recovery.attempts(run)
+        attempt = 1 + max([row.attempt, *map(_recovery.number, earlier)])  # a rebuilt table does not know them all
+        folder = run / f"attempt-{attempt}"
+        files.write_spec(folder, row.spec)
+        return Claim(spec=row.spec, attempt=attempt, folder=folder, earlier=earlier)
+
+    def _run(self, id: str) -> Path:  # noqa: A002  # as above
+        return self.folder / "runs" / id
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _database.worded(self.folder), _database.transaction(self._db) as db:
+            yield db
+
+
+def _failed(claim: Claim, reason: str) -> RunRecord:
+    clock = Clock(
+        seconds=0,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        attempt=claim.attempt,
+        device="",
+        versions={"isoflop": version("isoflop"), "python": platform.python_version()},
+    )
+    return RunRecord(
+        id=claim.spec.id,
+        spec=claim.spec,
+        status="failed",
+        reason=reason,
+        loss=None,
+        bits_per_byte=None,
+        params=claim.spec.shape.params,
+        tokens=0,
+        flops=0.0,
+        epochs=0.0,
+        clock=clock,
+    )
