@@ -1,8 +1,66 @@
 """Fixtures shared by all tests."""
 
+import json
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+STUDY = """
+name = "tiny"
+corpus = "text.txt"
+validation = 0.2
+context = 16
+budgets = ["1e9", "2e9", "4e9"]
+sizes = [8, 12, 16, 20]
+seeds = 2
+eval_tokens = 4096
+target = "1.2e10"
+[proof]
+oversize = 2.0
+"""
+
+
+def _write_study(folder: Path) -> Path:
+    draw = random.Random(0)
+    words = [f"w{draw.randrange(60)}" for _ in range(60_000)]
+    (folder / "text.txt").write_text("\n\n".join(" ".join(words[i : i + 40]) for i in range(0, len(words), 40)), encoding="utf-8")
+    (folder / "study.toml").write_text(STUDY, encoding="utf-8")
+    return folder / "study.toml"
+
+
+def start(study: Path, folder: Path) -> subprocess.Popen:
+    """The whole study as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "isoflop.cli", "run", str(study), "--folder", str(folder), "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=study.parent,
+    )
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """Every record of a study without what depends on the clock; nor its own checksum, which covers that."""
+    found = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("runs/*/record.json")}
+    return {name: {key: value for key, value in record.items() if key not in {"clock", "sha256"}} for name, record in found.items()}
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory) -> Path:
+    return _write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(study) -> tuple[Path, str]:
+    """The folder of the study above, run to its end, and what the command printed."""
+    folder = study.parent / "undisturbed"
+    process = start(study, folder)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return folder, out
 
 
 @pytest.fixture(scope="session")

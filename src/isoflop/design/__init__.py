@@ -103,6 +103,13 @@ def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group,
     )
 
 
+def proof_to_come(study: Study, text: Text) -> tuple[RunSpec, ...]:
+    """Runs like those of the proof, for their price: the optimum where the recipe expects it, and the oversized model."""
+    params = _recipe.get(study.recipe).expected_params(study.target)
+    shapes = (arch.nearest(study.arch, params * times, vocab=text.vocab, context=study.context) for times in (1.0, study.proof.oversize))
+    return tuple(spec(study, text, shape=shape, budget=study.target, group="proof", seed=study.seed) for shape in shapes)
+
+
 def around(name: str, params: float, *, count: int, spread: float, vocab: int, context: int) -> tuple[Shape, ...]:
     """A family's shapes spread evenly in log params around an expected optimum, smallest first.
 

@@ -1,0 +1,35 @@
+"""Report: results -> one page that opens offline, and its figures as SVG and PNG. Computes nothing: what is drawn was finished before.
+
+results    everything a page is drawn from
+answer     the answer in words
+tables     tables for the page and the terminal
+export     rows and values for other programs
+figures    the paper's Figures 1 to 4 for this study, and the proof; one draw() a file
+charts     a figure -> Vega-Lite for the page, SVG and PNG beside it
+page       all of it -> report.html
+"""
+
+from pathlib import Path
+
+from isoflop.errors import MissingExtraError
+from isoflop.report.results import Results
+
+__all__ = ["Results", "write"]
+
+
+def write(results: Results, folder: Path) -> Path:
+    """Write report.html, and figures/ beside it; the path of the page. Equal results give equal pages.
+
+    Args:
+        results: Of a study, proved or not.
+        folder: Made if it is not there; files of an earlier report are written over, each whole.
+
+    Raises:
+        MissingExtraError: A drawing library is not installed.
+        StoreError: The folder cannot be written.
+    """
+    try:
+        from isoflop.report import page
+    except ImportError as error:
+        raise MissingExtraError(error.name or "altair", extra="report", needed_for="the report") from None
+    return page.write(results, folder)

@@ -1,0 +1,67 @@
+"""Figures as files: Vega-Lite for the page's script, SVG and PNG without a browser."""
+
+import base64
+import functools
+import gzip
+import json
+import re
+
+import altair as alt
+import vl_convert
+
+from isoflop.report.figures import Figure, Panel, _look
+
+HEIGHT = 300  # pixels of the plot
+_WIDTH = 360  # pixels of a panel of weight 1 in the static files
+PNG_SCALE = 2  # pixels of the file a pixel of the page: sharp on paper and dense screens
+# Altair's own version of Vega-Lite, as vl_convert names it: "v6.4.1" is "6.4"
+_VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def interactive(panel: Panel) -> dict[str, object]:
+    """A panel that fills its box, for the page's script."""
+    return _spec(panel.chart.properties(width="container", height=HEIGHT, title=panel.title))
+
+
+def static(figure: Figure) -> dict[str, object]:
+    """All panels of a figure side by side, for SVG and PNG."""
+    lone = 1.6 if len(figure.panels) == 1 else 1.0
+    sized = [p.chart.properties(width=round(_WIDTH * p.weight * lone), height=HEIGHT, title=p.title) for p in figure.panels]
+    return _spec(alt.hconcat(*sized, spacing=28).resolve_scale(color="independent"))
+
+
+def svg(spec: dict[str, object]) -> str:
+    """The chart as SVG; nothing is loaded for it."""
+    drawn = str(vl_convert.vegalite_to_svg(spec, vl_version=_VERSION, allowed_base_urls=[]))
+    # at a third of the size: a hundredth of a pixel is enough, the type is said once, and an image has its words in its alt text
+    plain = re.sub(r' (?:aria-[a-z]+|role|pointer-events|font-family)="[^"]*"', "", drawn)
+    short = re.sub(r"(\d+\.\d\d)\d+", r"\1", plain).replace("<svg ", f'<svg font-family="{_look.FONT}" ', 1)
+    # the drawing library counts clips and gradients over all charts it ever drew; a chart should not depend on those before it
+    found = dict.fromkeys(re.findall(r'\bid="([a-z_]+\d+)"', short))
+    new = {name: f"p{i}" for i, name in enumerate(found)}
+    return re.sub(r'(\bid="|url\(#)([a-z_]+\d+)', lambda match: match[1] + new.get(match[2], match[2]), short)
+
+
+def png(drawn: str) -> bytes:
+    """The SVG as PNG, at twice its size."""
+    return bytes(vl_convert.svg_to_png(drawn, scale=PNG_SCALE))
+
+
+@functools.cache
+def script() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, gzipped, as base64: a third of the plain size."""
+    bundle = vl_convert.javascript_bundle(vl_version=_VERSION)  # type: ignore[call-arg]  # its stub does not know that the snippet has a default
+    return base64.b64encode(gzip.compress(bundle.encode(), compresslevel=9, mtime=0)).decode()
+
+
+def embedded(value: object) -> str:
+    """JSON that may stand in a script element: nothing in it can end the element or be taken for HTML."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII: U+2028 and U+2029 are escaped too
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _spec(chart: alt.TopLevelMixin) -> dict[str, object]:
+    spec = chart.to_dict(validate=False)  # half the time; the tests draw them all
+    spec.pop("$schema", None)  # an address; the version is given beside it
+    spec["config"] = _look.CONFIG
+    return dict(spec)

@@ -1,0 +1,116 @@
+"""The page: one self-contained HTML file that opens offline."""
+
+import base64
+import hashlib
+import importlib.resources
+import re
+import urllib.parse
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup, escape
+
+from isoflop.report import appendix, charts, export, tables
+from isoflop.report.answer import answer
+from isoflop.report.figures import Figure, drawings
+from isoflop.report.results import Results
+from isoflop.runs import RunRecord
+from isoflop.store import files
+
+
+class Drawn(NamedTuple):
+    """A figure with all that the page and the folder need of it."""
+
+    number: int
+    title: str
+    figure: Figure
+    specs: tuple[dict[str, object], ...]  # a panel each, interactive
+    svg: str  # all panels; empty where nothing is drawn
+    png: bytes
+
+    @property
+    def image(self) -> Markup:
+        """The SVG as a data address: as an image it can neither run scripts nor load anything."""
+        # nothing that ends an attribute or starts an entity is left in it; quoting all the rest would add a third
+        return Markup("data:image/svg+xml," + urllib.parse.quote(self.svg.replace('"', "'"), safe=" <>/:=,;()'"))  # noqa: S704
+
+
+def write(results: Results, folder: Path) -> Path:
+    """Write figures/figureN.{svg,png}, then report.html; the path of the page.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    return save(results, tuple(_draw(results)), folder)
+
+
+def save(results: Results, drawn: tuple[Drawn, ...], folder: Path) -> Path:
+    """As `write`, of figures that are drawn already."""
+    for one in drawn:
+        for suffix, content in (("svg", one.svg.encode()), ("png", one.png)):
+            place = folder / "figures" / f"figure{one.number}.{suffix}"
+            if content:
+                files.write(place, content)
+            else:  # an earlier report may have drawn it
+                place.unlink(missing_ok=True)
+    path = folder / "report.html"
+    files.write(path, render(results, drawn).encode())
+    return path
+
+
+def _draw(results: Results) -> list[Drawn]:
+    every = []
+    for drawing in drawings():
+        figure = drawing.draw(results)
+        if not figure.panels:
+            every.append(Drawn(drawing.NUMBER, drawing.TITLE, figure, (), "", b""))
+            continue
+        picture = charts.svg(charts.static(figure))
+        specs = tuple(charts.interactive(panel) for panel in figure.panels)
+        every.append(Drawn(drawing.NUMBER, drawing.TITLE, figure, specs, picture, charts.png(picture)))
+    return every
+
+
+def render(results: Results, drawn: tuple[Drawn, ...]) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["maths"] = _maths
+    behaviour = _asset("page.js")
+    live = [{"at": f"chart-{one.number}-{i}", "spec": spec} for one in drawn for i, spec in enumerate(one.specs)]
+    fit = results.fit("isoflop")
+    return environment.from_string(_asset("page.html.j2")).render(
+        results=results,
+        answer=answer(results),
+        approaches=tables.approaches(results.fits, results.plans, results.left_out_fits),
+        proof=tables.proof(results.validation) if results.validation else None,
+        minima=tables.minima(fit) if fit else None,
+        runs=tables.runs([export.row(record.spec, record) for record in sorted(results.records, key=_order)]),
+        made=appendix.made(results),
+        noise=appendix.noise(results),
+        left_out=appendix.left_out(results),
+        warnings=appendix.warnings(results),
+        provenance=appendix.provenance(results),
+        toml=appendix.toml(results),
+        drawn=drawn,
+        # ours, not the user's: the only texts that are not escaped, beside the charts, which `embedded` escapes
+        style=Markup(_asset("page.css")),  # noqa: S704
+        behaviour=Markup(behaviour),  # noqa: S704
+        behaviour_sha256=base64.b64encode(hashlib.sha256(behaviour.encode()).digest()).decode(),
+        charts=Markup(charts.embedded(live)),  # noqa: S704
+        library=Markup(charts.script()),  # noqa: S704
+    )
+
+
+def _maths(text: str) -> Markup:
+    """N_opt and C^0.5 as they are printed; escaped first."""
+    lowered = re.sub(r"\b([A-Z])_opt\b", r"<i>\1</i><sub>opt</sub>", str(escape(text)))
+    return Markup(re.sub(r"\b([A-Z])\^([a-z]+|-?[0-9.]*[0-9])", r"<i>\1</i><sup>\2</sup>", lowered))  # noqa: S704  # escaped above
+
+
+def _order(record: RunRecord) -> tuple[str, float, int, str]:
+    return (record.spec.group, record.spec.budget, record.params.total, record.id)
+
+
+def _asset(name: str) -> str:
+    return importlib.resources.files("isoflop.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,211 @@
+"""Workspace: a study and the folder it is kept in; every stage over them, in order. What the command line does, in Python."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from isoflop import data, design, fit, launch, plan, report, validate
+from isoflop import study as studies
+from isoflop.data import Corpus
+from isoflop.design import Design, Text
+from isoflop.errors import FitError, StoreError, StudyError
+from isoflop.fit import Fits
+from isoflop.launch import Event, Mended
+from isoflop.plan import Plan
+from isoflop.report import export
+from isoflop.report.results import Results
+from isoflop.runs import RunRecord, Runs, RunSpec
+from isoflop.store import Store, files
+from isoflop.study import Study
+from isoflop.validate import Validation
+
+STUDY_FILE = "study.toml"
+HOME = Path("studies")
+
+
+def open(path: Path | str, *, folder: Path | str | None = None) -> "Workspace":  # noqa: A001  # isoflop.open("study.toml") is how it is said
+    """A workspace over a study file, or over a study folder made before.
+
+    Args:
+        path: A TOML file, or a folder that holds study.toml.
+        folder: Where runs and report go; studies/NAME in the current folder if not given.
+
+    Raises:
+        StudyError: Neither, or a file that is no study.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / STUDY_FILE).is_file():
+            raise StudyError(f"{path} is a folder without {STUDY_FILE}, so no study is kept there. Give a study file, like examples/1_quickstart.toml.")
+        return Workspace(studies.load(path / STUDY_FILE), folder=path)
+    study = studies.load(path)
+    return Workspace(study, folder=Path(folder) if folder else HOME / study.name)
+
+
+class Workspace:
+    """A study and its folder. Holds nothing that is not in the folder; methods may be called in any order, and go on where they were stopped."""
+
+    def __init__(self, study: Study, *, folder: Path) -> None:
+        self.study = study
+        self.folder = folder
+
+    def prepare(self, on_progress: Callable[[str, float], None] | None = None) -> Corpus:
+        """The study's text as tokens, built once.
+
+        Raises:
+            CorpusError: Text that is missing, empty, binary or too small.
+            StoreError: The folder cannot be written.
+        """
+        s = self.study
+        files.write(self.folder / STUDY_FILE, studies.show(s).encode())
+        corpus = data.prepare(s.corpus, folder=self.folder / "data", tokenizer=s.tokenizer, validation=s.validation, seed=s.seed, on_progress=on_progress)
+        self.__dict__["corpus"] = corpus
+        return corpus
+
+    @functools.cached_property
+    def corpus(self) -> Corpus:
+        """The tokens, prepared before or now."""
+        return self.prepare()
+
+    @property
+    def text(self) -> Text:
+        c = self.corpus
+        return Text(digest=c.digest, vocab=c.vocab, train_tokens=c.train_tokens, val_tokens=c.val_tokens)
+
+    def design(self) -> Design:
+        """The runs that answer the study.
+
+        Raises:
+            DesignError: The grid cannot answer, with why.
+        """
+        return design.design(self.study, self.text)
+
+    def seconds(self, specs: Sequence[RunSpec]) -> Mapping[str, float]:
+        """Training seconds that each run will take on one core of this machine, by id, from a few real steps of each kind."""
+        from isoflop import train
+
+        per_step: dict[tuple[object, int], float] = {}
+        for spec in specs:
+            key = (spec.shape, spec.batch)
+            if key not in per_step:
+                per_step[key] = train.seconds_per_step(spec, self.corpus)
+        return {spec.id: spec.steps * per_step[spec.shape, spec.batch] for spec in specs}
+
+    def train(
+        self, specs: Sequence[RunSpec] | None = None, *, launcher: str = "pool", workers: int | None = None, on_event: Callable[[Event], None] | None = None
+    ) -> tuple[RunRecord, ...]:
+        """Train what is not yet trained, and give the records of all.
+
+        Args:
+            specs: The study's design if not given.
+            launcher: One of the menu in isoflop.launch.
+            workers: Processes at once; as many as cores if not given.
+            on_event: Told of every start, step report and finish.
+
+        Raises:
+            StoreError: Another process is working on this study, or the folder cannot be written.
+        """
+        specs = self.design().specs if specs is None else specs
+        corpus = self.corpus
+        tell = on_event or (lambda _: None)
+        with Store(self.folder) as store, store.lock() as notes:
+            for note in notes:
+                tell(Mended(note=note))
+            store.add(specs, instead_of=tuple({spec.group for spec in specs}))
+            launch.get(launcher).run(store, specs, corpus.folder, workers=workers or _cores(), on_event=tell)
+        return self.records(specs)
+
+    def known(self) -> tuple[RunRecord, ...]:
+        """Records of all finished runs of the present design and proof; none before anything was trained."""
+        with Store(self.folder) as store:
+            return store.records()
+
+    def unfinished(self, specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+        """Those that are not trained yet."""
+        done = {record.id for record in self.known()}
+        return tuple(spec for spec in specs if spec.id not in done)
+
+    def rows(self) -> list[dict[str, export.Scalar]]:
+        """Every run that the study knows, finished or not, as flat rows."""
+        with Store(self.folder) as store:
+            records = {record.id: record for record in store.records()}
+            return [export.row(row.spec, records.get(row.id), status=row.status) for row in store.rows() if row.current]
+
+    def records(self, specs: Sequence[RunSpec] | None = None) -> tuple[RunRecord, ...]:
+        """Records of the runs that are finished, among these or in the whole store."""
+        if not self.folder.is_dir():
+            raise StoreError(f"{self.folder} is not there yet: nothing was trained. Run `isoflop train` first.")
+        ids = None if specs is None else {spec.id for spec in specs}
+        return tuple(r for r in self.known() if ids is None or r.id in ids)
+
+    def runs(self) -> Runs:
+        """The sweep's finished runs as columns.
+
+        Raises:
+            FitError: Some runs of the design are not trained yet, or none finished well.
+        """
+        specs = self.design().specs
+        records = self.records(specs)
+        if len(records) < len(specs):
+            missing = len(specs) - len(records)
+            raise FitError(f"{missing} of {len(specs)} runs are not trained yet, and a law from part of a grid is biased. Run `isoflop train` first.")
+        with Store(self.folder) as store:
+            return Runs.from_records(records, curve=store.curve)
+
+    def fit(self) -> Fits:
+        """The three approaches over the sweep."""
+        return fit.fit_all(self.runs())
+
+    def plan(self, flops: float | None = None, *, fits: Fits | None = None, extrapolate: bool = False) -> tuple[Plan, ...]:
+        """What each approach recommends for a budget, the study's target if not given.
+
+        Raises:
+            ExtrapolationError: Too far beyond the largest run; the estimate is on the error.
+        """
+        fits = fits or self.fit()
+        return plan.plan_all(
+            fits.fits, flops or self.study.target, family=self.study.arch, vocab=self.corpus.vocab, context=self.study.context, extrapolate=extrapolate
+        )
+
+    def proof(self, *, fits: Fits | None = None, plans: Sequence[Plan] | None = None) -> tuple[RunSpec, ...]:
+        """The runs of the head-to-head at the study's target."""
+        fits = fits or self.fit()
+        return validate.specs(plans or self.plan(fits=fits), fits.fits, study=self.study, text=self.text)
+
+    def validate(
+        self, *, fits: Fits | None = None, launcher: str = "pool", workers: int | None = None, on_event: Callable[[Event], None] | None = None
+    ) -> Validation:
+        """Train the predicted optimum and its rivals at the target, and judge."""
+        fits = fits or self.fit()
+        plans = self.plan(fits=fits)
+        records = self.train(self.proof(fits=fits, plans=plans), launcher=launcher, workers=workers, on_event=on_event)
+        return validate.judge(plans, fits.fits, records)
+
+    def results(self, *, fits: Fits | None = None, command: str | None = None) -> Results:
+        """All that is known, for a report; with the proof if it has been made."""
+        runs = self.runs()
+        fits = fits or fit.fit_all(runs)
+        plans = self.plan(fits=fits)
+        proof = self.proof(fits=fits, plans=plans)
+        fought = self.records(proof)
+        return Results(
+            study=self.study,
+            corpus=self.corpus,
+            records=(*self.records(self.design().specs), *fought),
+            runs=runs,
+            fits=fits.fits,
+            left_out_fits=fits.left_out,
+            plans=plans,
+            validation=validate.judge(plans, fits.fits, fought) if len(fought) == len(proof) else None,
+            command=command or " ".join(["isoflop", *sys.argv[1:]]),
+        )
+
+    def report(self, results: Results | None = None) -> Path:
+        """Write the report, and give the path of its page."""
+        return report.write(results or self.results(), self.folder / "report")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

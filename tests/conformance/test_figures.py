@@ -1,0 +1,117 @@
+"""Every figure of the menu draws whatever a study may have left behind, and says what is missing."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import vl_convert
+
+import simulated
+from isoflop.report import charts
+from isoflop.report.figures import Figure, drawings
+from isoflop.report.figures._axes import _COUNT_LABEL, _FLOPS_LABEL, ticks
+from isoflop.report.results import APPROACHES, Results
+from isoflop.runs import Curve
+
+REASON = "there was one budget; two are needed."
+
+
+def without(approach: str) -> Results:
+    r = simulated.results()
+    fits = tuple(fit for fit in r.fits if fit.approach != approach)
+    plans = tuple(plan for plan in r.plans if plan.approach != approach)
+    return dataclasses.replace(r, fits=fits, plans=plans, left_out_fits=((approach, REASON),))
+
+
+def without_curves() -> Results:
+    r = simulated.results()
+    nothing = Curve(np.empty(0), np.empty(0))
+    return dataclasses.replace(r, runs=dataclasses.replace(r.runs, curves=(nothing,) * len(r.runs)))
+
+
+CASES = {
+    "usual": simulated.results,
+    "no proof": lambda: simulated.results(proof=False),
+    "no curves": without_curves,
+    **{f"no {approach}": lambda approach=approach: without(approach) for approach in APPROACHES},
+    "no plans": lambda: dataclasses.replace(simulated.results(), plans=(), validation=None),
+    "no fits": lambda: dataclasses.replace(simulated.results(), fits=(), plans=(), validation=None, left_out_fits=tuple((a, REASON) for a in APPROACHES)),
+}
+
+
+def specs(figure: Figure) -> list[dict[str, object]]:
+    return [charts.interactive(panel) for panel in figure.panels]
+
+
+@pytest.fixture(params=drawings(), ids=lambda drawing: drawing.__name__.rsplit(".", 1)[1])
+def drawing(request):
+    return request.param
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_draws_what_there_is_and_says_what_is_missing(drawing, case):
+    figure = drawing.draw(CASES[case]())
+    assert figure.caption.endswith(".")
+    assert figure.alt
+    assert "nan" not in figure.caption.split()
+    for spec in specs(figure):
+        vl_convert.vegalite_to_vega(spec)  # Vega-Lite understands it
+        json.dumps(spec, allow_nan=False)
+
+
+def test_the_usual_study_has_every_figure_with_the_number_of_its_runs(drawing):
+    figure = drawing.draw(simulated.results())
+    assert figure.panels
+    assert str(len(simulated.results().sweep)) in figure.caption
+
+
+@pytest.mark.parametrize(("approach", "number"), [("envelope", 2), ("isoflop", 3), ("parametric", 4)])
+def test_the_figure_of_a_missing_approach_says_why(approach, number):
+    figure = next(d for d in drawings() if number == d.NUMBER).draw(without(approach))
+    assert REASON in figure.caption
+
+
+def test_it_is_a_picture_without_a_browser(drawing):
+    figure = drawing.draw(simulated.results())
+    drawn = charts.svg(charts.static(figure))
+    assert drawn == charts.svg(charts.static(drawing.draw(simulated.results.__wrapped__())))  # equal results, equal pictures
+    assert drawn.startswith("<svg")
+    assert "NaN" not in drawn
+    assert "undefined" not in drawn
+    assert charts.png(drawn).startswith(b"\x89PNG")
+
+
+def test_axes_name_their_units(drawing):
+    text = json.dumps(specs(drawing.draw(simulated.results())))
+    titles = {"parameters", "tokens", "training compute (FLOPs)", "loss (nats/token)"}
+    assert {json.loads(f'"{title}"') for title in titles if f'"title": "{title}"' in text}
+
+
+def test_expressions_are_constants(drawing):
+    """Nothing that a user wrote is ever evaluated by the page."""
+
+    def walk(value, key=""):
+        if isinstance(value, dict):
+            for k, v in value.items():
+                yield from walk(v, k)
+        elif isinstance(value, list):
+            for v in value:
+                yield from walk(v, key)
+        elif key in {"labelExpr", "expr", "calculate", "filter", "test", "update", "signal"}:
+            yield value
+
+    assert set(walk(specs(drawing.draw(simulated.results())))) <= {_FLOPS_LABEL, _COUNT_LABEL}
+
+
+def test_numbers_of_figures_are_those_of_the_paper_and_unlike():
+    assert [d.NUMBER for d in drawings()] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e11, 1e13), (9e3, 2e5), (1.1e12, 1.3e12), (5.0, 5.1), (1e6, 1e24)])
+def test_ticks_are_a_few_rising_values_inside(low, high):
+    values = ticks((low, high))
+    assert 3 <= len(values) <= 12
+    assert values == sorted(set(values))
+    assert low <= values[0]
+    assert values[-1] <= high

@@ -1,0 +1,245 @@
+"""The page: true in words, one file, nothing loaded, nothing of a user's run."""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+import simulated
+from isoflop import report
+from isoflop.report import export, page, tables
+from isoflop.report.answer import answer
+from isoflop.report.figures import Figure, drawings
+from isoflop.report.results import Results
+from isoflop.validate import Contender
+
+EVIL = "</script><img src=x onerror=alert(1)>\u2028'\"&{{ 7 * 7 }}"
+
+
+def written(results: Results, folder) -> str:
+    return report.write(results, folder).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def html(folder):
+    return written(simulated.results(), folder)
+
+
+@functools.cache
+def undrawn() -> tuple[page.Drawn, ...]:
+    """Figures without their pictures: what they look like is the conformance suite's business."""
+    nothing = Figure(caption="A caption.", alt="nothing", panels=())
+    return tuple(page.Drawn(d.NUMBER, d.TITLE, nothing, (), "", b"") for d in drawings())
+
+
+def rendered(results: Results) -> str:
+    return page.render(results, undrawn())
+
+
+class Seen(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_the_page_loads_nothing(html):
+    addresses = set(re.findall(r"https?://[^\s'\"<>)]+", html))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not places
+    for tag, attrs in Seen(html).tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base"}
+        assert (attrs.get("src") or "data:").startswith("data:")
+        assert (attrs.get("href") or "#").startswith(("#", "figures/"))
+    assert "default-src 'none'" in html
+
+
+def test_the_page_of_forty_runs_is_under_900_kb(html):
+    assert len(simulated.results().records) == 39
+    assert len(html.encode()) < 900_000
+
+
+def test_figures_lie_beside_the_page(folder, html):
+    assert {path.name for path in (folder / "figures").iterdir()} == {f"figure{n}.{kind}" for n in range(1, 6) for kind in ("svg", "png")}
+    assert all(f'href="figures/figure{n}.svg"' in html for n in range(1, 6))
+
+
+def test_a_figure_that_is_no_longer_true_goes(tmp_path):
+    stale = tmp_path / "figures/figure5.svg"
+    stale.parent.mkdir()
+    stale.write_text("<svg/>", encoding="utf-8")
+    page.save(simulated.results(proof=False), undrawn(), tmp_path)
+    assert not stale.exists()
+
+
+def test_equal_results_give_equal_pages():
+    assert rendered(simulated.results.__wrapped__()) == rendered(simulated.results())
+
+
+def test_charts_are_json_that_cannot_end_their_element(html):
+    [text] = re.findall(r'<script type="application/json" id="charts">(.*?)</script>', html, re.DOTALL)
+    assert not set(text) & set("<>&\u2028\u2029")
+    assert json.loads(text)[0]["at"] == "chart-1-0"
+
+
+def test_what_others_wrote_is_shown_and_never_run():
+    usual = simulated.results()
+    bad = simulated.record(20, 6e11, seed=9, status="diverged", reason=EVIL)
+    clock = bad.clock.model_copy(update={"device": EVIL, "versions": {EVIL: EVIL}, "commit": EVIL})
+    corpus = simulated.corpus(sources=(EVIL,), dropped={EVIL: 3}, tokenizer=EVIL)
+    fit = dataclasses.replace(usual.fits[0], warnings=(EVIL,), estimator=EVIL, status=dataclasses.replace(usual.fits[0].status, ok=False, message=EVIL))
+    results = dataclasses.replace(
+        usual,
+        corpus=corpus,
+        records=(*usual.records, bad.model_copy(update={"clock": clock})),
+        fits=(fit, *usual.fits[1:]),
+        left_out_fits=(("parametric", EVIL),),
+        command=EVIL,
+        study=simulated.study(corpus=EVIL),
+    )
+    text = rendered(results)
+    seen = Seen(text)
+    assert "<img src=x" not in text
+    assert not [tag for tag, attrs in seen.tags if any(name.startswith("on") for name in attrs)]
+    assert sum(tag == "script" for tag, _ in seen.tags) == 3
+    assert seen.words.count(EVIL) >= 8
+
+
+def test_the_answer_names_budget_size_tokens_loss_and_proof():
+    said = answer(simulated.results())
+    headline = "".join(words for words, _ in said.headline)
+    assert headline.startswith("With 1e13 FLOPs on this text, train a model of about ")
+    assert re.search(r"Expect a loss of 1\.4\d\d nats per token \(80 % interval 1\.\d+ to 1\.\d+\)", said.expectation)
+    assert said.verdict == "held"
+    assert "It beat the oversized model" in said.proof[1]
+
+
+def proved(**changes: object) -> tuple[str, ...]:
+    usual = simulated.results()
+    return answer(dataclasses.replace(usual, validation=dataclasses.replace(usual.validation, **changes))).proof
+
+
+def test_a_measurement_outside_the_interval_is_called_a_miss():
+    assert "missed: that is above the interval" in proved(interval=(1.0, 1.1))[0]
+    assert "missed: that is below the interval" in proved(interval=(2.0, 2.1))[0]
+
+
+def test_without_an_interval_nothing_is_claimed():
+    assert "no interval" in proved(interval=(float("nan"), float("nan")))[0]
+
+
+def rivalled(**changes: object) -> str:
+    best, rival = simulated.results().validation.contenders
+    return proved(contenders=(best, Contender(label="gopher", record=rival.record.model_copy(update=changes), predicted=rival.predicted)))[1]
+
+
+def test_a_lost_proof_is_called_lost():
+    assert "It lost to the oversized model" in rivalled(loss=1.2)
+    usual = simulated.results()
+    best, rival = usual.validation.contenders
+    winner = dataclasses.replace(rival, record=rival.record.model_copy(update={"loss": 1.2}))
+    lost = dataclasses.replace(usual, validation=dataclasses.replace(usual.validation, contenders=(winner, best)))
+    assert answer(lost).verdict == "missed"
+
+
+def test_a_difference_no_larger_than_the_noise_is_called_a_draw():
+    observed = simulated.results().validation.observed
+    assert "draw" in rivalled(loss=observed + simulated.results().noise)
+
+
+def test_a_rival_that_diverged_is_no_victory():
+    said = rivalled(loss=None, bits_per_byte=None, status="diverged", reason="loss was NaN at step 12")
+    assert "diverged (loss was NaN at step 12)" in said
+    assert "beat" not in said
+
+
+def test_without_a_proof_the_page_says_so():
+    results = simulated.results(proof=False)
+    assert "has not been put to the proof" in answer(results).proof[0]
+    text = rendered(results)
+    assert "has not been put to the proof" in text
+    assert "We trained" not in text
+
+
+def test_without_any_fit_the_page_says_why():
+    results = dataclasses.replace(simulated.results(proof=False), fits=(), plans=(), left_out_fits=(("isoflop", "too few budgets."),))
+    text = rendered(results)
+    assert "these runs determine no law" in text
+    assert "too few budgets." in text
+
+
+def test_all_that_was_left_out_is_listed_with_its_reason():
+    usual = simulated.results()
+    bad = simulated.record(20, 6e11, seed=9, status="diverged", reason="loss was NaN at step 12")
+    text = rendered(dataclasses.replace(usual, records=(*usual.records, bad), left_out_fits=(("envelope", "no curves were kept."),)))
+    for reason in (bad.id, "loss was NaN at step 12", "no curves were kept.", "near-empty", "12 documents"):
+        assert reason in text
+
+
+def test_kaplans_exponents_are_below_the_three_approaches():
+    rows = tables.approaches(simulated.results().fits, simulated.results().plans).rows
+    assert [cell.text for cell in rows[-1].cells[:3]] == ["Kaplan et al. 2020", "0.73", "0.27"]
+    assert rows[-1].muted
+    assert len(rows) == 4
+
+
+def test_tables_are_rectangular():
+    results = simulated.results()
+    for table in (
+        tables.approaches(results.fits, results.plans, (("horizons", "none"),)),
+        tables.plans(results.plans),
+        tables.proof(results.validation),
+        tables.minima(results.fit("isoflop")),
+        tables.runs([export.row(r.spec, r) for r in results.records]),
+    ):
+        assert {len(row.cells) for row in table.rows} == {len(table.head)}, table.title
+
+
+def test_runs_export_as_csv_and_parquet_with_the_same_values():
+    from pyarrow import parquet
+
+    record = simulated.sweep()[0]
+    rows = [export.row(record.spec, record), export.row(record.spec, status="pending")]
+    read = list(csv.DictReader(io.StringIO(export.to_csv(rows))))
+    assert [row["status"] for row in read] == ["ok", "pending"]
+    assert float(read[0]["loss"]) == record.loss
+    assert read[1]["loss"] == ""
+    assert parquet.read_table(io.BytesIO(export.to_parquet(rows))).to_pylist() == rows
+
+
+def test_json_has_no_nan():
+    results = simulated.results()
+    unknown = dataclasses.replace(results.fits[0], noise=float("nan"), resamples=())
+    for value in (export.fits_json((unknown,), results.left_out_fits), export.plans_json(results.plans), export.validation_json(results.validation)):
+        json.dumps(value, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_a_browser_makes_every_figure_live(folder, html, tmp_path):
+    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium to open the page with")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=15000", "--dump-dom"]
+    path = folder / "live.html"
+    path.write_text(html, encoding="utf-8")
+    dom = subprocess.run([browser, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert '<html lang="en" class="ready drawn">' in dom
+    assert dom.count('class="marks"') == 11

@@ -1,0 +1,120 @@
+"""A whole study, end to end, at the smallest size that is real."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import isoflop
+from conftest import records, start
+from isoflop.errors import FitError, StudyError
+
+
+def test_one_command_ends_with_the_answer_and_where_the_report_is(undisturbed):
+    folder, out = undisturbed
+    assert "With 1.2e10 FLOPs on this text, train a model of about" in " ".join(out.split())
+    assert f"Report: {folder / 'report/report.html'}" in out
+    assert (folder / "report/report.html").stat().st_size > 100_000
+
+
+def test_the_second_time_nothing_is_trained_again(study, undisturbed):
+    folder, _ = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")}
+    process = start(study, folder)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")} == before
+
+
+def test_a_study_killed_ten_times_gives_the_records_of_an_undisturbed_one(study, undisturbed):
+    whole = records(undisturbed[0])
+    folder = study.parent / "killed"
+    draw = random.Random(1)
+    kills = 0
+    while kills < 10:
+        process = start(study, folder)
+        time.sleep(draw.uniform(0.5, 7.0))
+        finished = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += not finished
+        if finished:  # so quick a machine: begin again, that every kill meets a running study
+            folder = study.parent / f"killed-{kills}"
+    process = start(study, folder)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert records(folder) == whole
+    curves = {name: [(f / "runs" / name / "curve.parquet").read_bytes() for f in (folder, undisturbed[0])] for name in whole}
+    assert all(a == b for a, b in curves.values())
+    assert not list(folder.glob("runs/*/attempt-*"))
+    assert not [p for p in folder.rglob("*") if p.name.endswith((".tmp", ".new", ".partial"))]
+
+
+def test_ctrl_c_stops_with_a_word_and_loses_nothing(study, undisturbed):
+    folder = study.parent / "stopped"
+    process = start(study, folder)
+    while not list(folder.glob("runs/*/record.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing is lost" in err
+    assert "Traceback" not in err
+    done = records(folder)
+    assert done
+    assert all(records(undisturbed[0])[name] == record for name, record in done.items())
+
+
+def test_a_second_process_on_one_study_says_so(study):
+    folder = study.parent / "raced"
+    first = start(study, folder)
+    while not list(folder.glob("runs/*/attempt-*")):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    second = start(study, folder)
+    _, err = second.communicate(timeout=60)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert second.returncode == 1
+    assert "another isoflop" in err
+
+
+def test_the_stages_in_python_give_what_the_command_gave(undisturbed):
+    folder, _ = undisturbed
+    work = isoflop.open(folder)
+    results = work.results()
+    assert {p.approach for p in results.plans} <= {"envelope", "isoflop", "parametric"}
+    assert results.validation is not None
+    assert results.validation.flops == 1.2e10
+    assert len(work.runs()) == 13
+    assert {row["group"] for row in work.rows()} == {"isoflop", "noise", "proof"}
+
+
+def test_part_of_a_grid_is_not_fitted(study):
+    folder = study.parent / "part"
+    work = isoflop.open(study, folder=folder)
+    work.train(work.design().specs[:2], launcher="inline")
+    with pytest.raises(FitError, match="11 of 13 runs are not trained yet"):
+        work.runs()
+
+
+def test_a_folder_without_a_study_is_said(tmp_path):
+    with pytest.raises(StudyError, match=r"a folder without study\.toml"):
+        isoflop.open(tmp_path)
+
+
+def test_no_torch_is_needed_to_fit_and_plan(undisturbed):
+    folder, _ = undisturbed
+    code = "import sys; sys.modules['torch'] = None; from isoflop.cli import main; main()"
+    for verb in ("runs", "fit", "plan", "report"):
+        done = subprocess.run([sys.executable, "-c", code, verb, str(folder)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", code, "train", str(folder)], capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 1
+    assert "pip install 'isoflop[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
