@@ -14,8 +14,9 @@ ENVIRONMENT = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR
 def main() -> None:
     """Every command, in pipeline order."""
     verbs: list[list[str]] = [[]]
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        verbs += [[name], *([name, sub] for sub in getattr(command, "commands", {}))]
+    group = typer.main.get_command(app)
+    for name in group.list_commands(None):  # type: ignore[attr-defined]
+        verbs += [[name], *([name, sub] for sub in getattr(group.commands[name], "commands", {}))]  # type: ignore[attr-defined]
     print("# The command line\n\nWritten by `make docs` from `--help`; do not edit.\n")
     for verb in verbs:
         code = "from isoflop.cli import main; main()"

@@ -16,6 +16,7 @@ context = 16
 budgets = ["1e9", "2e9", "4e9"]
 sizes = [8, 12, 16, 20]
 seeds = 2
+batch_scale = 4
 eval_tokens = 4096
 target = "1.2e10"
 [proof]

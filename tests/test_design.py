@@ -23,20 +23,20 @@ def changed(**values) -> Study:
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_every_run_meets_its_budget_within_half_a_step(name):
-    for spec in design(changed(design=name), TEXT).specs:
+    for spec in design(changed(design=name, target=3e13), TEXT).specs:
         assert abs(spec.flops - spec.budget) <= 0.5 * spec.batch * spec.shape.flops_per_token.training + 1
 
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_runs_are_distinct_and_whole_batches(name):
-    specs = design(changed(design=name), TEXT).specs
+    specs = design(changed(design=name, target=3e13), TEXT).specs
     assert len({spec.id for spec in specs}) == len(specs)
     assert all(spec.tokens % spec.batch == 0 and spec.batch % spec.shape.context == 0 for spec in specs)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_equal_studies_give_equal_designs(name):
-    assert design(changed(design=name), TEXT) == design(changed(design=name), TEXT)
+    assert design(changed(design=name, target=3e13), TEXT) == design(changed(design=name, target=3e13), TEXT)
 
 
 def test_isoflop_has_its_sizes_at_every_budget_and_seeds_repeated_at_one_point():
@@ -57,7 +57,7 @@ def test_isoflop_brackets_the_expected_optimum():
 
 
 def test_horizons_span_sixteen_times_at_every_size():
-    specs = design(changed(design="horizons", sizes=4), TEXT).specs
+    specs = design(changed(design="horizons", sizes=4, target=3e13), TEXT).specs
     for shape in {s.shape for s in specs}:
         tokens = sorted(s.tokens for s in specs if s.shape == shape and s.group == "horizons")
         assert len(tokens) == STUDY.horizons
@@ -95,6 +95,10 @@ def test_many_epochs_are_warned_of():
     assert "more than 4 times" in design(STUDY, small).warnings[0]
 
 
+def test_less_than_a_decade_of_compute_is_warned_of():
+    assert "less than a decade" in design(changed(budgets=(1e12, 1.5e12, 2e12)), TEXT).warnings[0]
+
+
 @pytest.mark.parametrize(
     ("values", "text", "message"),
     [
@@ -103,7 +107,8 @@ def test_many_epochs_are_warned_of():
         ({"budgets": (1e8, 2e8, 4e8), "target": 1e10}, TEXT, "steps at width"),
         ({"sizes": (512, 1024, 2048)}, TEXT, "steps at width"),
         ({}, dataclasses.replace(TEXT, val_tokens=1000), "validation text has 1.00k tokens"),
-        ({"sizes": (8, 16)}, TEXT, "has 2 sizes; a parabola needs 3"),
+        ({"eval_tokens": 100}, TEXT, "under one sequence of 128"),
+        ({"design": "horizons"}, TEXT, "times the largest run"),
     ],
 )
 def test_a_grid_that_cannot_answer_is_refused_with_why(values, text, message):

@@ -16,6 +16,7 @@ from isoflop import fit
 from isoflop.errors import FitError, UnknownNameError
 from isoflop.fit import _checks, _frontier, _solver, envelope, isoflop, parametric
 from isoflop.fit._huber import Points
+from isoflop.fit._race import Race
 from isoflop.laws import Cost
 from isoflop.laws.chinchilla import Chinchilla
 from isoflop.runs import Curve, Runs
@@ -116,6 +117,29 @@ def test_approach_1_reads_a_design_of_run_lengths():
     assert any("cut off" in warning for warning in found.warnings)
 
 
+def test_seeds_of_one_size_are_not_a_race_of_several():
+    """Three runs that differ in their seed alone finish where no other size does: what is best there is what it was with one of them."""
+    law = LAWS["symmetric"]
+    runs = with_curves(horizons(law), law)
+    thrice = _checks.reordered(runs, np.sort(np.append(np.arange(len(runs)), [14, 14])))  # the fourth size of seven, its third length
+    best = []
+    for each in (runs, thrice):
+        race = Race.over(each)
+        won = race.won_by(np.ones((1, len(each))))
+        best.append(np.where(won.run[0] >= 0, each.params[won.run[0]], np.nan))
+        assert won.cut.sum() < won.cut.size
+    np.testing.assert_array_equal(*best)
+    assert np.isfinite(best[0]).mean() > 0.4
+
+
+def test_three_seeds_of_one_size_are_no_approach_1():
+    law = LAWS["symmetric"]
+    runs = with_curves(sweep(law), law)
+    repeated = runs.select((runs.params == runs.params[-1]) & (runs.budget == runs.budget[-1]))
+    with pytest.raises(FitError, match=r"3 of 3 runs have a whole training curve, of 1 sizes, .* Train more sizes"):
+        envelope.fit(repeated)
+
+
 def test_noise_moves_each_approach_by_no_more_than_it_says():
     law = LAWS["chinchilla"]
     runs = with_curves(sweep(law, noise=0.003), law, noise=0.1)
@@ -134,6 +158,9 @@ def test_noise_between_seeds_is_measured():
     repeated = runs.loss[(runs.params == runs.params[-1]) & (runs.budget == runs.budget[-1])]
     assert _checks.noise(runs) == pytest.approx(np.std(repeated, ddof=1))
     assert math.isnan(_checks.noise(runs.select(runs.seed == 0)))
+    assert _checks.noise_freedom(runs) == 2
+    assert _checks.noise_freedom(runs.select(runs.seed == 0)) == 0
+    assert {found.noise_freedom for found in fit.fit_all(with_curves(runs, law), resamples=2)} == {2}
 
 
 # published
@@ -171,7 +198,8 @@ def test_the_five_points_left_out_of_the_published_fit_are_named(shared):
 
 
 def test_an_independent_optimiser_finds_nothing_better():
-    optimize = pytest.importorskip("scipy.optimize")
+    from scipy import optimize
+
     runs = sweep(LAWS["chinchilla"], noise=0.004)
     points = Points.of(runs, _checks.canonical(runs))
     ours = parametric.fit(runs, resamples=1)

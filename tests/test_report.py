@@ -5,17 +5,19 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 import simulated
 from isoflop import report
-from isoflop.report import export, page, tables
-from isoflop.report.answer import answer
+from isoflop.report import appendix, export, page, tables
+from isoflop.report.answer import _NORMAL, _STUDENT, answer
 from isoflop.report.figures import Figure, drawings
 from isoflop.report.results import Results
 from isoflop.validate import Contender
@@ -143,7 +145,15 @@ def test_a_measurement_outside_the_interval_is_called_a_miss():
 
 
 def test_without_an_interval_nothing_is_claimed():
-    assert "no interval" in proved(interval=(float("nan"), float("nan")))[0]
+    unknown = (float("nan"), float("nan"))
+    assert "no interval" in proved(interval=unknown)[0]
+    usual = simulated.results()
+    proof = dataclasses.replace(usual.validation, interval=unknown)
+    assert answer(dataclasses.replace(usual, validation=proof)).verdict == "unproved"
+    best, rival = proof.contenders
+    better = dataclasses.replace(rival, record=rival.record.model_copy(update={"loss": 1.2}))
+    beaten = dataclasses.replace(proof, contenders=(better, best))
+    assert answer(dataclasses.replace(usual, validation=beaten)).verdict == "missed"
 
 
 def rivalled(**changes: object) -> str:
@@ -161,8 +171,46 @@ def test_a_lost_proof_is_called_lost():
 
 
 def test_a_difference_no_larger_than_the_noise_is_called_a_draw():
-    observed = simulated.results().validation.observed
-    assert "draw" in rivalled(loss=observed + simulated.results().noise)
+    results = simulated.results()
+    assert results.noise_freedom == 2
+    chance = 1.886 * math.sqrt(2) * results.noise  # Student's t: two degrees of freedom, 90th percentile
+    observed = results.validation.observed
+    assert "a draw at the 80 % level" in rivalled(loss=observed + 0.98 * chance)
+    assert "a draw at the 80 % level" in rivalled(loss=observed - 0.98 * chance)
+    assert "It beat" in rivalled(loss=observed + 1.02 * chance)
+    assert "It lost" in rivalled(loss=observed - 1.02 * chance)
+
+
+def test_a_draw_is_as_likely_as_the_table_of_students_t_says():
+    for freedom, quantile in (*enumerate(_STUDENT, start=1), (10**6, _NORMAL)):
+        t = np.linspace(0, quantile, 20_001)
+        scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
+        density = scale * (1 + t**2 / freedom) ** (-(freedom + 1) / 2)
+        # four digits of a quantile are 1e-4 of probability
+        assert 2 * float(((density[1:] + density[:-1]) / 2 * np.diff(t)).sum()) == pytest.approx(0.8, abs=3e-4)
+
+
+def test_the_noise_says_where_it_was_measured():
+    note = appendix.noise(simulated.results()).note
+    assert "measured at 6e11 FLOPs" in note
+    assert "falls with compute" in note
+
+
+def test_notes_call_intervals_what_they_are():
+    """Approach 2 does not bootstrap, and the loss is one run's."""
+    results = simulated.results()
+    for table in (tables.approaches(results.fits, results.plans), tables.plans(results.plans)):
+        assert "bootstrap" not in table.note
+        assert "of the loss: for one new run" in table.note
+
+
+@pytest.mark.parametrize(("whose", "row"), [("chinchilla", "predicted optimum, also Kaplan\u2019s size"), ("gopher", "oversized, also Kaplan\u2019s size")])
+def test_a_rival_that_is_another_one_too_is_said(whose, row):
+    usual = simulated.results()
+    results = dataclasses.replace(usual, validation=dataclasses.replace(usual.validation, same_as={"kaplan": whose}))
+    assert "model of Kaplan\u2019s size was not trained by itself" in answer(results).proof[-1]
+    assert row in [r.cells[0].text for r in tables.proof(results.validation).rows]
+    assert export.validation_json(results.validation)["same_as"] == {"kaplan": whose}
 
 
 def test_a_rival_that_diverged_is_no_victory():
@@ -177,6 +225,46 @@ def test_without_a_proof_the_page_says_so():
     text = rendered(results)
     assert "has not been put to the proof" in text
     assert "We trained" not in text
+
+
+def test_why_no_proof_can_be_made_is_said_instead():
+    note = "a model 1.1 times larger has the same real shape as the optimum. Raise oversize in [proof]."
+    results = dataclasses.replace(simulated.results(proof=False), proof_note=note)
+    assert answer(results).proof == (f"The prediction is not proved: {note}",)
+    assert answer(results).verdict == "unproved"
+    text = rendered(results)
+    assert note in text
+    assert "has not been put to the proof" not in text
+    assert "<code>isoflop validate</code>" not in text
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("python", "python"),
+        ("hf:org/name", "hf:org/name"),
+        ("books/novels", "books/novels"),
+        ("/srv/corpora/books/novels", "books/novels"),
+        ("/home/ada/novels", "novels"),
+        ("/Users/ada/texts/old/novels.txt", "old/novels.txt"),
+        ("/home/ada", "a home folder"),
+        (r"C:\Users\ada\novels", "novels"),
+    ],
+)
+def test_paths_show_nothing_personal(source, shown):
+    assert appendix.shown(source) == shown
+
+
+def test_the_page_has_no_whole_path_of_anything():
+    usual = simulated.results()
+    where = "/home/gwendolyn/secret/books/novels"
+    corpus = simulated.corpus(sources=("python", where))
+    results = dataclasses.replace(usual, corpus=corpus, study=simulated.study(corpus=where), command=f"isoflop run {where}/a.toml")
+    text = rendered(results)
+    assert "gwendolyn" not in text
+    assert "secret/" not in text
+    assert "python, books/novels" in text
+    assert "isoflop run novels/a.toml" in text
 
 
 def test_without_any_fit_the_page_says_why():

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from isoflop import arch
 from isoflop.errors import StoreError
 from isoflop.runs import Clock, Curve, RunRecord, RunSpec
-from isoflop.store import Claim, Store, files
+from isoflop.store import TRIES, Claim, Store, files
 
 
 def spec_of(width: int = 8, *, seed: int = 0, steps: int = 10, group: str = "isoflop") -> RunSpec:
@@ -128,6 +128,20 @@ def test_a_place_that_cannot_be_written_is_said_in_words(tmp_path, folder):
         Store(tmp_path / folder)
 
 
+@pytest.mark.parametrize("name", ["x" * 250, "."])  # the first leaves no room for the name that it is written under, to make or to remove
+def test_a_name_that_cannot_be_written_is_said_in_words(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"file name too long|it is a folder"):
+        files.write(Path(name), b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_removed_is_said_in_words_and_what_is_not_there_is_removed(tmp_path):
+    files.remove(tmp_path / "nothing")
+    with pytest.raises(StoreError, match="Nothing that was finished is lost"):
+        files.remove(tmp_path)
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_part(tmp_path):
     files.write(tmp_path / "x", b"old")
     limited = f"""
@@ -217,8 +231,33 @@ def test_three_failed_attempts_are_recorded_as_a_failed_run(tmp_path):
         assert (record.status, record.loss) == ("failed", None)
         assert "3 attempts failed; the last: out of memory" in record.reason
         assert store.curve(record.id).loss.size == 0
-        assert store.retry({record.id}) == 1
-        assert store.claim("test", lease=60).attempt == 4
+
+
+def test_failed_and_diverged_runs_are_tried_again_on_request_and_their_records_kept(tmp_path):
+    specs = [spec_of(seed=i) for i in range(3)]
+    with Store(tmp_path) as store, store.lock():
+        store.add(specs)
+        do(store.claim("test", lease=-1, ids={specs[0].id}))
+        diverged = store.claim("test", lease=60, ids={specs[1].id})
+        files.write_record(diverged.folder, record_of(specs[1], status="diverged", loss=None), curve_of(specs[1]))
+        assert store.finish(diverged)
+        for _ in range(TRIES):
+            store.fail(store.claim("test", lease=60, ids={specs[2].id}), reason="killed")
+    with Store(tmp_path) as store, store.lock() as notes:
+        assert statuses(store) == ["ok", "diverged", "failed"]
+        assert store.retry({spec.id for spec in specs}) == 2
+        assert store.retry({spec.id for spec in specs}) == 0
+        assert statuses(store) == ["ok", "pending", "pending"]
+        assert [files.read_record(tmp_path / "runs" / spec.id / "former-1").status for spec in specs[1:]] == ["diverged", "failed"]
+        assert store.fail(store.claim("test", lease=60, ids={specs[2].id}), reason="killed") is None  # it has all its tries again
+        claims = [store.claim("test", lease=60) for _ in range(2)]
+        assert [(claim.spec, claim.attempt) for claim in claims] == [(specs[1], 2), (specs[2], 5)]
+        for claim in claims:
+            do(claim)
+            assert store.finish(claim).status == "ok"
+        assert [r.status for r in store.records()] == ["ok"] * 3
+    with Store(tmp_path) as store, store.lock() as again:
+        assert notes == again == ()
 
 
 def test_an_attempt_that_died_after_its_record_was_whole_is_accepted(tmp_path):
@@ -367,6 +406,7 @@ def test_a_damaged_record_is_said_set_aside_and_trained_again(tmp_path, name):
     with Store(tmp_path) as store:
         with pytest.raises(StoreError, match=specs[1].id):
             store.curve(specs[1].id)
+        assert [r.spec for r in store.records(sound_only=True)] == [specs[0], specs[2]]
         with store.lock() as notes:
             assert len(notes) == 1
             assert f"{specs[1].id}/{name} is damaged" in notes[0]

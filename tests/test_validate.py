@@ -70,6 +70,26 @@ def test_the_lower_loss_wins_and_the_interval_is_judged(plans, fits):
     assert lost.error == pytest.approx(0.3 / expected)
 
 
+def test_kaplans_size_adds_a_run_and_changes_no_other(plans, fits):
+    plain = STUDY.model_copy(update={"proof": STUDY.proof.model_copy(update={"kaplan": False})})
+    two, three = (specs(plans, fits, study=study, text=TEXT) for study in (plain, STUDY))
+    assert [s.label for s in two] == ["chinchilla", "gopher"]
+    assert [s.id for s in three[:2]] == [s.id for s in two]
+    assert judge(plans, fits, [record(s, 2.2) for s in three], kaplan=True).same_as == {}
+    assert judge(plans, fits, [record(s, 2.2) for s in two]).same_as == {}
+
+
+def test_a_shape_is_trained_once_and_said_to_stand_for_both(plans, fits):
+    shapes = {s.label: s.shape for s in specs(plans, fits, study=STUDY, text=TEXT)}
+    oversize = shapes["kaplan"].params.total / shapes["chinchilla"].params.total
+    as_gopher = STUDY.model_copy(update={"proof": STUDY.proof.model_copy(update={"oversize": oversize})})
+    as_optimum = [dataclasses.replace(plan, shape=shapes["kaplan"]) for plan in plans]
+    for study, planned, whose in ((as_gopher, plans, "gopher"), (STUDY, as_optimum, "chinchilla")):
+        runs = specs(planned, fits, study=study, text=TEXT)
+        assert [s.label for s in runs] == ["chinchilla", "gopher"]
+        assert judge(planned, fits, [record(s, 2.2) for s in runs], kaplan=True).same_as == {"kaplan": whose}
+
+
 def test_a_diverged_rival_comes_last(plans, fits):
     runs = specs(plans, fits, study=STUDY, text=TEXT)
     validation = judge(plans, fits, [record(s, 2.2 if s.label != "gopher" else None) for s in runs])

@@ -1,7 +1,9 @@
 """A whole study, end to end, at the smallest size that is real."""
 
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import isoflop
 from conftest import records, start
 from isoflop.errors import FitError, StudyError
+from isoflop.store import files
 
 
 def test_one_command_ends_with_the_answer_and_where_the_report_is(undisturbed):
@@ -95,6 +98,40 @@ def test_the_stages_in_python_give_what_the_command_gave(undisturbed):
     assert {row["group"] for row in work.rows()} == {"isoflop", "noise", "proof"}
 
 
+def test_a_diverged_optimum_is_said_and_the_report_written_all_the_same(undisturbed, tmp_path):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "study")
+    record = next(r for r in isoflop.open(folder).known() if r.spec.label == "chinchilla")
+    place = folder / "runs" / record.id
+    lost = record.model_copy(update={"status": "diverged", "loss": None, "bits_per_byte": None, "reason": "the loss is nan by step 100 of 200"})
+    files.write_record(place, lost, files.read_curve(place, record.curve_sha256))
+    work = isoflop.open(folder)
+    results = work.results()
+    assert results.validation is None
+    assert "the loss is nan by step 100" in results.proof_note
+    assert "the loss is nan by step 100" in work.report(results).read_text(encoding="utf-8")
+
+
+def test_the_other_design_family_tokenizer_and_rival_work_as_well(study, tmp_path):
+    """Horizons over the paper's own architecture, with BPE, and Kaplan's size in the proof."""
+    text = study.read_text(encoding="utf-8").replace('name = "tiny"', 'name = "other"\ndesign = "horizons"\narch = "gopher"\ntokenizer = "bpe-300"')
+    text = (
+        text.replace("sizes = [8, 12, 16, 20]", "sizes = [8, 12, 16]").replace('"1.2e10"', '"6e10"').replace("oversize = 2.0", "oversize = 4.0\nkaplan = true")
+    )
+    (study.parent / "other.toml").write_text(text, encoding="utf-8")
+    work = isoflop.open(study.parent / "other.toml", folder=tmp_path / "other")
+    records = work.train(launcher="pool", workers=2)
+    assert all(r.status == "ok" for r in records)
+    bytes_per_token = {r.loss / math.log(2) / r.bits_per_byte for r in records}
+    assert max(bytes_per_token) == pytest.approx(min(bytes_per_token), rel=1e-9)
+    assert min(bytes_per_token) > 1.3  # pieces of words, not bytes
+    fits = work.fit()
+    assert "parametric" in {f.approach for f in fits}
+    validation = work.validate(fits=fits, workers=2)
+    assert {c.label for c in validation.contenders} <= {"chinchilla", "gopher", "kaplan"}
+    assert all(c.record.flops == pytest.approx(6e10, rel=0.01) for c in validation.contenders)
+    assert work.report().is_file()
+
+
 def test_part_of_a_grid_is_not_fitted(study):
     folder = study.parent / "part"
     work = isoflop.open(study, folder=folder)
@@ -110,7 +147,7 @@ def test_a_folder_without_a_study_is_said(tmp_path):
 
 def test_no_torch_is_needed_to_fit_and_plan(undisturbed):
     folder, _ = undisturbed
-    code = "import sys; sys.modules['torch'] = None; from isoflop.cli import main; main()"
+    code = "import sys; sys.modules.update(dict.fromkeys(['torch', 'tokenizers', 'safetensors', 'zstandard'])); from isoflop.cli import main; main()"
     for verb in ("runs", "fit", "plan", "report"):
         done = subprocess.run([sys.executable, "-c", code, verb, str(folder)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -1,31 +1,48 @@
 """The command line: one verb a stage, in pipeline order. Results go to stdout, progress to stderr; 1 is our error, 2 is a misuse."""
 
 import json
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from isoflop import units
+from isoflop import STAGES, units
 from isoflop.errors import IsoflopError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from isoflop.design import Design
     from isoflop.fit import Fits
     from isoflop.report.results import Results
     from isoflop.report.tables import Table
     from isoflop.runs import RunSpec
     from isoflop.workspace import Workspace
 
+
+class Verbs(typer.core.TyperGroup):
+    """The verbs in pipeline order; Ctrl-C in any of them says that nothing is lost."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order that --help shows."""
+        return sorted(super().list_commands(ctx), key=["run", *STAGES].index)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("\nisoflop: stopped; nothing is lost. The same command goes on from here.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,15 +67,15 @@ DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print runs, FLOPs and t
 def run(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = "pool", workers: WorkersOpt = None, dry_run: DryOpt = False) -> None:
     """Do every stage: design, train, fit, plan, validate, report. Goes on where it was stopped."""
     work = _open(study, folder)
-    plan = _designed(work, workers=workers)
+    specs, seconds = _designed(work, workers=workers)
     if dry_run:
         return
-    _train(work, plan.specs, launcher, workers)
+    _train(work, specs, launcher, workers, seconds=seconds)
     fits = work.fit()
-    _train(work, work.proof(fits=fits), launcher, workers, title="proof")
-    results = work.results(fits=fits)
-    path = work.report(results)
     _print_fits(fits, work)
+    _train(work, work.proof(fits=fits), launcher, workers, title="proof")
+    results = work.results(fits=fits, command=_command())
+    path = work.report(results)
     _print_answer(results)
     out.print(f"\nReport: {path}", soft_wrap=True)
 
@@ -84,17 +101,24 @@ def design(study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None
         out.print_json(json.dumps([{"id": s.id, "flops": s.flops, **s.model_dump(mode="json")} for s in work.design().specs]))
         return
     _designed(work, workers=workers)
-    _next("train", study)
+    _next("train", study, folder)
 
 
 @app.command(epilog="Example: isoflop train examples/1_quickstart.toml --workers 2")
-def train(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = "pool", workers: WorkersOpt = None, dry_run: DryOpt = False) -> None:
+def train(
+    study: StudyArg,
+    folder: FolderOpt = None,
+    launcher: LauncherOpt = "pool",
+    workers: WorkersOpt = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Train those that diverged or failed once more, too.")] = False,
+    dry_run: DryOpt = False,
+) -> None:
     """Train the runs of the design that are not trained yet."""
     work = _open(study, folder)
-    plan = _designed(work, workers=workers)
+    specs, seconds = _designed(work, workers=workers)
     if not dry_run:
-        _train(work, plan.specs, launcher, workers)
-        _next("fit", study)
+        _train(work, specs, launcher, workers, seconds=seconds, retry=retry)
+        _next("fit", study, folder)
 
 
 @app.command(epilog="Example: isoflop runs studies/quickstart --csv runs.csv")
@@ -131,7 +155,7 @@ def fit(study: StudyArg, folder: FolderOpt = None, as_json: JsonOpt = False) -> 
         out.print_json(json.dumps(export.fits_json(fits.fits, fits.left_out)))
         return
     _print_fits(fits, work)
-    _next("plan", study)
+    _next("plan", study, folder)
 
 
 @app.command(epilog="Example: isoflop plan studies/quickstart 1e13")
@@ -151,7 +175,7 @@ def plan(
         out.print_json(json.dumps(export.plans_json(plans)))
         return
     _print_table(tables.plans(plans))
-    _next("validate", study)
+    _next("validate", study, folder)
 
 
 @app.command(epilog="Example: isoflop validate studies/quickstart")
@@ -160,21 +184,21 @@ def validate(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = 
     work = _open(study, folder)
     fits = work.fit()
     _train(work, work.proof(fits=fits), launcher, workers, title="proof")
-    results = work.results(fits=fits)
+    results = work.results(fits=fits, command=_command())
     if as_json and results.validation is not None:
         from isoflop.report import export
 
         out.print_json(json.dumps(export.validation_json(results.validation)))
         return
     _print_answer(results)
-    _next("report", study)
+    _next("report", study, folder)
 
 
 @app.command(epilog="Example: isoflop report studies/quickstart")
 def report(study: StudyArg, folder: FolderOpt = None) -> None:
     """Write the report: one HTML file that opens offline, with its figures as SVG and PNG beside it."""
     work = _open(study, folder)
-    out.print(f"Report: {work.report(work.results())}", soft_wrap=True)
+    out.print(f"Report: {work.report(work.results(command=_command()))}", soft_wrap=True)
 
 
 def _open(study: Path, folder: Path | None) -> "Workspace":
@@ -190,10 +214,11 @@ def _prepare(work: "Workspace") -> None:
         work.prepare(lambda what, fraction: progress.update(task, description=what, completed=fraction))
 
 
-def _designed(work: "Workspace", *, workers: int | None) -> "Design":
-    """Prepare the text, design the runs, and print what they will take before anything is spent."""
+def _designed(work: "Workspace", *, workers: int | None) -> "tuple[tuple[RunSpec, ...], Mapping[str, float]]":
+    """Prepare the text, design the runs, and print what they will take before anything is spent; the runs, and the seconds of those still to train."""
     from isoflop.design import proof_to_come
     from isoflop.report import tables
+    from isoflop.workspace import cores
 
     _prepare(work)
     design = work.design()
@@ -206,19 +231,29 @@ def _designed(work: "Workspace", *, workers: int | None) -> "Design":
     dropped = ", ".join(f"{count} {reason}" for reason, count in corpus.dropped.items()) or "none"
     out.print(f"Text: {units.count(corpus.train_tokens)} tokens to train on, {corpus.documents} documents, left out: {dropped}.")
     if left:
-        cores = workers or os.cpu_count() or 1
-        ahead, then = units.duration(sum(seconds.values()) / cores), units.duration(max(sum(proof.values()) / cores, *proof.values()))
-        out.print(f"{len(left)} runs to train: about {ahead} on {cores} cores, and {then} more for the proof.")
+        at_once = workers or cores()
+        ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))
+        out.print(f"{len(left)} runs to train: about {ahead}, {at_once} at once, and {then} more for the proof.")
     for warning in design.warnings:
         err.print(f"warning: {warning}")
-    return design
+    return design.specs, seconds
 
 
-def _train(work: "Workspace", specs: "Sequence[RunSpec]", launcher: str, workers: int | None, *, title: str = "train") -> None:
+def _train(
+    work: "Workspace",
+    specs: "Sequence[RunSpec]",
+    launcher: str,
+    workers: int | None,
+    *,
+    seconds: "Mapping[str, float] | None" = None,
+    retry: bool = False,
+    title: str = "train",
+) -> None:
     from isoflop.launch import View
+    from isoflop.workspace import cores
 
-    with View(specs, records=work.known(), workers=workers or os.cpu_count() or 1, title=title) as view:
-        work.train(specs, launcher=launcher, workers=workers, on_event=view.on_event)
+    with View(specs, records=work.known(), seconds=seconds, workers=workers or cores(), title=title) as view:
+        work.train(specs, launcher=launcher, workers=workers, retry=retry, on_event=view.on_event)
 
 
 def _print_fits(fits: "Fits", work: "Workspace") -> None:
@@ -271,8 +306,12 @@ def _deliver(path: Path, content: bytes) -> None:
     err.print(f"wrote {path}")
 
 
-def _next(verb: str, study: Path) -> None:
-    err.print(f"next: isoflop {verb} {study}", soft_wrap=True)
+def _next(verb: str, study: Path, folder: Path | None) -> None:
+    err.print(f"next: isoflop {verb} {study}" + (f" --folder {folder}" if folder else ""), soft_wrap=True)
+
+
+def _command() -> str:
+    return " ".join(["isoflop", *sys.argv[1:]])
 
 
 def main() -> None:
@@ -285,9 +324,6 @@ def main() -> None:
     except IsoflopError as error:
         err.print(f"isoflop: {error}", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("\nisoflop: stopped; nothing is lost. The same command goes on from here.", markup=False)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

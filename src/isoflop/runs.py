@@ -49,7 +49,7 @@ class RunSpec(BaseModel):
     optimizer: AdamW = AdamW()
     seed: int
     data: str  # digest of the token shards
-    eval_tokens: PositiveInt  # of the validation set, from its start
+    eval_tokens: PositiveInt  # of the validation set, spread evenly over it
     threads: PositiveInt = 1  # one thread and two give different bits
     budget: PositiveFloat  # FLOPs aimed at
     group: Group
@@ -75,7 +75,7 @@ class Clock(BaseModel):
     """What depends on when and where a run ran; all else in a record is a function of its spec."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    seconds: NonNegativeFloat  # in training steps and evaluation, over all attempts that contributed
+    seconds: NonNegativeFloat  # of training, checkpoints included, evaluation not, over all attempts that contributed
     finished: str  # ISO 8601, UTC
     attempt: PositiveInt
     device: str

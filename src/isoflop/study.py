@@ -24,7 +24,7 @@ Quantity = Annotated[float, BeforeValidator(_quantity)]
 class Proof(BaseModel):
     """The head-to-head at the target budget."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     oversize: PositiveFloat = Field(4.0, description="the baseline's params over the predicted optimum's, at equal FLOPs (Gopher was 4 x Chinchilla)")
     kaplan: bool = Field(default=False, description="also train the size that Kaplan's exponent would have picked")
 
@@ -32,7 +32,7 @@ class Proof(BaseModel):
 class Study(BaseModel):
     """What to find out, on which text, with which models, at which budgets."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="folder the study is kept in, under studies/")
     corpus: tuple[str, ...] = Field(
         ("python",), min_length=1, description='"python" (the standard library\'s source), files and globs, or "hf:NAME" for a dataset on the Hugging Face hub'
@@ -44,7 +44,7 @@ class Study(BaseModel):
     design: str = Field("isoflop", description='"isoflop" (Approach 2) or "horizons" (sizes x run lengths, Approach 1)')
     budgets: tuple[Quantity, ...] = Field(min_length=1, description="training FLOPs of each IsoFLOP profile")
     sizes: int | tuple[PositiveInt, ...] = Field(7, description="how many sizes a budget, around the expected optimum; or the widths (d_model) themselves")
-    spread: Annotated[float, Field(gt=1)] = Field(20.0, description="largest over smallest params of a budget, when sizes is a number")
+    spread: Annotated[float, Field(gt=1)] = Field(16.0, description="largest over smallest params of a budget, when sizes is a number")
     horizons: int = Field(4, ge=2, description="run lengths of each size over a 16x range, for the horizons design")
     recipe: str = Field("small", description="named rule for learning rate, batch and warm-up")
     lr_scale: PositiveFloat = Field(1.0, description="multiplies the recipe's learning rate")
@@ -72,8 +72,11 @@ class Study(BaseModel):
         if isinstance(self.sizes, tuple):
             if len(set(self.sizes)) != len(self.sizes):
                 raise ValueError("the same width is named twice in sizes")
-        elif self.sizes < 3:
-            raise ValueError(f"sizes is {self.sizes}, but a parabola needs at least 3 sizes a budget")
+            if any(width % 2 for width in self.sizes):
+                raise ValueError("widths must be even, since rotary pairs and sinusoids come in twos")
+        count = self.sizes if isinstance(self.sizes, int) else len(self.sizes)
+        if count < 3:
+            raise ValueError(f"sizes makes {count} sizes a budget, but a parabola needs at least 3")
         return self
 
 

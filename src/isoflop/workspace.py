@@ -2,26 +2,27 @@
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from isoflop import data, design, fit, launch, plan, report, validate
+from isoflop import data, design, fit, launch, plan, report, units, validate
 from isoflop import study as studies
 from isoflop.data import Corpus
 from isoflop.design import Design, Text
-from isoflop.errors import FitError, StoreError, StudyError
+from isoflop.errors import DesignError, FitError, StoreError, StudyError, ValidationError
 from isoflop.fit import Fits
 from isoflop.launch import Event, Mended
 from isoflop.plan import Plan
 from isoflop.report import export
 from isoflop.report.results import Results
-from isoflop.runs import RunRecord, Runs, RunSpec
+from isoflop.runs import Group, RunRecord, Runs, RunSpec
 from isoflop.store import Store, files
 from isoflop.study import Study
 from isoflop.validate import Validation
 
 STUDY_FILE = "study.toml"
+SWEEP: tuple[Group, ...] = ("isoflop", "horizons", "noise")
+PROOF: tuple[Group, ...] = ("proof",)
 HOME = Path("studies")
 
 
@@ -39,7 +40,7 @@ def open(path: Path | str, *, folder: Path | str | None = None) -> "Workspace": 
     if path.is_dir():
         if not (path / STUDY_FILE).is_file():
             raise StudyError(f"{path} is a folder without {STUDY_FILE}, so no study is kept there. Give a study file, like examples/1_quickstart.toml.")
-        return Workspace(studies.load(path / STUDY_FILE), folder=path)
+        return Workspace(studies.load(path / STUDY_FILE), folder=Path(folder) if folder else path)
     study = studies.load(path)
     return Workspace(study, folder=Path(folder) if folder else HOME / study.name)
 
@@ -59,9 +60,11 @@ class Workspace:
             StoreError: The folder cannot be written.
         """
         s = self.study
-        files.write(self.folder / STUDY_FILE, studies.show(s).encode())
         corpus = data.prepare(s.corpus, folder=self.folder / "data", tokenizer=s.tokenizer, validation=s.validation, seed=s.seed, on_progress=on_progress)
         self.__dict__["corpus"] = corpus
+        kept, shown = self.folder / STUDY_FILE, studies.show(s).encode()
+        if not kept.is_file() or kept.read_bytes() != shown:
+            files.write(kept, shown)
         return corpus
 
     @functools.cached_property
@@ -80,7 +83,14 @@ class Workspace:
         Raises:
             DesignError: The grid cannot answer, with why.
         """
-        return design.design(self.study, self.text)
+        made = design.design(self.study, self.text)
+        largest = max(spec.flops for spec in made.specs)
+        if self.study.target > plan.REACH * largest:
+            raise DesignError(
+                f"the target of {units.flops(self.study.target)} FLOPs is {self.study.target / largest:.0f} times the largest run, and beyond {plan.REACH:g} "
+                "times no plan would be made. Lower target, or add larger budgets."
+            )
+        return made
 
     def seconds(self, specs: Sequence[RunSpec]) -> Mapping[str, float]:
         """Training seconds that each run will take on one core of this machine, by id, from a few real steps of each kind."""
@@ -94,7 +104,13 @@ class Workspace:
         return {spec.id: spec.steps * per_step[spec.shape, spec.batch] for spec in specs}
 
     def train(
-        self, specs: Sequence[RunSpec] | None = None, *, launcher: str = "pool", workers: int | None = None, on_event: Callable[[Event], None] | None = None
+        self,
+        specs: Sequence[RunSpec] | None = None,
+        *,
+        launcher: str = "pool",
+        workers: int | None = None,
+        retry: bool = False,
+        on_event: Callable[[Event], None] | None = None,
     ) -> tuple[RunRecord, ...]:
         """Train what is not yet trained, and give the records of all.
 
@@ -102,6 +118,7 @@ class Workspace:
             specs: The study's design if not given.
             launcher: One of the menu in isoflop.launch.
             workers: Processes at once; as many as cores if not given.
+            retry: Also those that diverged or failed, from the start.
             on_event: Told of every start, step report and finish.
 
         Raises:
@@ -113,14 +130,16 @@ class Workspace:
         with Store(self.folder) as store, store.lock() as notes:
             for note in notes:
                 tell(Mended(note=note))
-            store.add(specs, instead_of=tuple({spec.group for spec in specs}))
-            launch.get(launcher).run(store, specs, corpus.folder, workers=workers or _cores(), on_event=tell)
+            store.add(specs, instead_of=PROOF if all(spec.group in PROOF for spec in specs) else SWEEP)
+            if retry:
+                store.retry([spec.id for spec in specs])
+            launch.get(launcher).run(store, specs, corpus.folder, workers=workers or cores(), on_event=tell)
         return self.records(specs)
 
     def known(self) -> tuple[RunRecord, ...]:
-        """Records of all finished runs of the present design and proof; none before anything was trained."""
+        """Records of the finished runs of the present design and proof; damaged ones are passed over, for training mends them."""
         with Store(self.folder) as store:
-            return store.records()
+            return store.records(sound_only=True)
 
     def unfinished(self, specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
         """Those that are not trained yet."""
@@ -130,7 +149,7 @@ class Workspace:
     def rows(self) -> list[dict[str, export.Scalar]]:
         """Every run that the study knows, finished or not, as flat rows."""
         with Store(self.folder) as store:
-            records = {record.id: record for record in store.records()}
+            records = {record.id: record for record in store.records(sound_only=True)}
             return [export.row(row.spec, records.get(row.id), status=row.status) for row in store.rows() if row.current]
 
     def records(self, specs: Sequence[RunSpec] | None = None) -> tuple[RunRecord, ...]:
@@ -138,7 +157,8 @@ class Workspace:
         if not self.folder.is_dir():
             raise StoreError(f"{self.folder} is not there yet: nothing was trained. Run `isoflop train` first.")
         ids = None if specs is None else {spec.id for spec in specs}
-        return tuple(r for r in self.known() if ids is None or r.id in ids)
+        with Store(self.folder) as store:
+            return tuple(r for r in store.records() if ids is None or r.id in ids)
 
     def runs(self) -> Runs:
         """The sweep's finished runs as columns.
@@ -181,15 +201,14 @@ class Workspace:
         fits = fits or self.fit()
         plans = self.plan(fits=fits)
         records = self.train(self.proof(fits=fits, plans=plans), launcher=launcher, workers=workers, on_event=on_event)
-        return validate.judge(plans, fits.fits, records)
+        return validate.judge(plans, fits.fits, records, kaplan=self.study.proof.kaplan)
 
-    def results(self, *, fits: Fits | None = None, command: str | None = None) -> Results:
+    def results(self, *, fits: Fits | None = None, command: str = "isoflop.open(...).report(), in Python") -> Results:
         """All that is known, for a report; with the proof if it has been made."""
         runs = self.runs()
         fits = fits or fit.fit_all(runs)
         plans = self.plan(fits=fits)
-        proof = self.proof(fits=fits, plans=plans)
-        fought = self.records(proof)
+        fought, validation, note = self._fought(fits, plans)
         return Results(
             study=self.study,
             corpus=self.corpus,
@@ -198,14 +217,26 @@ class Workspace:
             fits=fits.fits,
             left_out_fits=fits.left_out,
             plans=plans,
-            validation=validate.judge(plans, fits.fits, fought) if len(fought) == len(proof) else None,
-            command=command or " ".join(["isoflop", *sys.argv[1:]]),
+            validation=validation,
+            proof_note=note,
+            command=command,
         )
+
+    def _fought(self, fits: Fits, plans: Sequence[Plan]) -> tuple[tuple[RunRecord, ...], Validation | None, str]:
+        """Records of the proof, what it showed, and why it shows nothing where it does not: no reason to withhold the rest."""
+        records: tuple[RunRecord, ...] = ()
+        try:
+            proof = self.proof(fits=fits, plans=plans)
+            records = self.records(proof)
+            return records, validate.judge(plans, fits.fits, records, kaplan=self.study.proof.kaplan) if len(records) == len(proof) else None, ""
+        except (ValidationError, DesignError) as error:
+            return records, None, str(error)
 
     def report(self, results: Results | None = None) -> Path:
         """Write the report, and give the path of its page."""
         return report.write(results or self.results(), self.folder / "report")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,17 +1,21 @@
 """Every figure of the menu draws whatever a study may have left behind, and says what is missing."""
 
+import csv
 import dataclasses
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 import vl_convert
 
 import simulated
+from isoflop.fit import APPROACHES
 from isoflop.report import charts
-from isoflop.report.figures import Figure, drawings
+from isoflop.report.figures import Figure, _look, drawings
 from isoflop.report.figures._axes import _COUNT_LABEL, _FLOPS_LABEL, ticks
-from isoflop.report.results import APPROACHES, Results
+from isoflop.report.results import Results
 from isoflop.runs import Curve
 
 REASON = "there was one budget; two are needed."
@@ -63,7 +67,7 @@ def test_it_draws_what_there_is_and_says_what_is_missing(drawing, case):
 def test_the_usual_study_has_every_figure_with_the_number_of_its_runs(drawing):
     figure = drawing.draw(simulated.results())
     assert figure.panels
-    assert str(len(simulated.results().sweep)) in figure.caption
+    assert str(len(simulated.results().runs)) in figure.caption
 
 
 @pytest.mark.parametrize(("approach", "number"), [("envelope", 2), ("isoflop", 3), ("parametric", 4)])
@@ -79,7 +83,50 @@ def test_it_is_a_picture_without_a_browser(drawing):
     assert drawn.startswith("<svg")
     assert "NaN" not in drawn
     assert "undefined" not in drawn
-    assert charts.png(drawn).startswith(b"\x89PNG")
+    picture = charts.png(drawn)
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 400_000
+
+
+def test_shown_900_pixels_wide_its_axes_can_be_read(drawing):
+    [width] = re.findall(r'^<svg[^>]*? width="([0-9.]+)"', charts.svg(charts.static(drawing.draw(simulated.results()))))
+    assert _look.CONFIG["axis"]["labelFontSize"] * min(1.0, 900 / float(width)) > 10
+
+
+def test_panels_are_called_by_name_and_not_by_place(drawing):
+    """On a narrow screen they stand below each other."""
+    figure = drawing.draw(simulated.results())
+    assert not re.search(r"\b(left|right|above|below):", f"{figure.caption} {figure.alt}", re.IGNORECASE)
+
+
+def test_training_curves_are_drawn_smooth_and_end_at_the_final_loss():
+    usual = simulated.results()
+    runs = usual.runs
+    rng = np.random.default_rng(0)
+    noisy = tuple(Curve(c.tokens, c.loss + rng.normal(scale=0.1, size=c.loss.size)) for c in runs.curves)
+    figure = next(d for d in drawings() if d.NUMBER == 2).draw(dataclasses.replace(usual, runs=dataclasses.replace(runs, curves=noisy)))
+    [text] = [values for values in specs(figure)[0]["datasets"].values() if "run" in values.split("\n")[0].split(",")]
+    rows = list(csv.DictReader(io.StringIO(text)))
+    flops, losses = ([np.array([float(row[name]) for row in rows if row["run"] == str(i)]) for i in range(len(runs))] for name in ("flops", "loss"))
+    assert [loss[-1] for loss in losses] == pytest.approx(runs.loss, rel=1e-4)  # five digits are written
+    assert max(np.diff(np.log(c)).max() for c in flops) < 0.14  # a corner every few pixels: a panel of 300 shows about five e-folds
+    # a Gaussian of a tenth of a hundred steps and more is good to 0.1 / sqrt(35) = 0.017, and neighbours share most of their steps
+    assert max(np.diff(loss).max() for loss in losses) < 0.02
+
+
+def test_a_curve_that_is_not_finite_is_not_drawn_and_not_counted():
+    usual = simulated.results()
+    broken = (Curve(usual.runs.curves[0].tokens, usual.runs.curves[0].loss * np.nan), *usual.runs.curves[1:])
+    figure = next(d for d in drawings() if d.NUMBER == 2).draw(dataclasses.replace(usual, runs=dataclasses.replace(usual.runs, curves=broken)))
+    assert f"{len(broken) - 1} of {len(broken)} runs" in figure.caption
+
+
+def test_a_rival_of_the_same_shape_stands_at_the_same_mark():
+    usual = simulated.results()
+    results = dataclasses.replace(usual, validation=dataclasses.replace(usual.validation, same_as={"kaplan": "gopher"}))
+    for number in (1, 5):
+        text = json.dumps(specs(next(d for d in drawings() if number == d.NUMBER).draw(results)), ensure_ascii=False)
+        assert "oversized, Kaplan\u2019s size" in text
 
 
 def test_axes_name_their_units(drawing):

@@ -51,7 +51,7 @@ def runs(corpus: Corpus, *, steps: tuple[int, int, int] = (50, 50, 50)) -> list[
 
 
 def long_runs(corpus: Corpus) -> list[RunSpec]:
-    return runs(corpus, steps=(300, 400, 2000))  # the last takes seconds, and tells of itself four times in each
+    return runs(corpus, steps=(200, 300, 1200))  # the last takes over a second, and tells of itself four times in each
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +87,22 @@ def test_an_unknown_launcher_gets_the_menu():
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_every_launcher_gives_the_same_records_and_trains_nothing_twice(name, corpus, undisturbed, tmp_path):
+def test_every_launcher_gives_the_same_records_and_trains_nothing_twice(name, corpus, undisturbed, tmp_path, monkeypatch):
+    # as on a laptop that slept: every lease has run out, and a worker of the pool is idle while another trains the last run
+    monkeypatch.setattr(f"isoflop.launch.{name}.LEASE", -1.0)
+    specs = [*runs(corpus)[:2], long_runs(corpus)[2]]
     events: list[Event] = []
     with Store(tmp_path) as store, store.lock():
-        launch.get(name).run(store, runs(corpus), corpus.folder, workers=2, on_event=events.append)
+        launch.get(name).run(store, specs, corpus.folder, workers=2, on_event=events.append)
         records = but_for_the_clock(store.records())
-        assert records == {id_: undisturbed[id_] for id_ in records}
-        assert set(records) == {spec.id for spec in runs(corpus)}
+        assert records == {spec.id: undisturbed[spec.id] for spec in specs}
         started = [event.id for event in events if isinstance(event, Started)]
         finished = [event.record.id for event in events if isinstance(event, Finished)]
         assert sorted(started) == sorted(finished) == sorted(records)
-        assert started[0] == runs(corpus)[2].id  # the largest
+        assert started[0] == specs[2].id  # the largest
         assert any(isinstance(event, Progress) and event.steps == 50 for event in events)
         events.clear()
-        launch.get(name).run(store, runs(corpus), corpus.folder, workers=2, on_event=events.append)
+        launch.get(name).run(store, specs, corpus.folder, workers=2, on_event=events.append)
         assert events == []
 
 
@@ -113,24 +115,38 @@ def test_text_that_has_changed_stops_every_launcher_and_fails_no_run(name, corpu
         assert [row.status for row in store.rows()] == ["pending"] * 3
 
 
-def test_a_worker_killed_in_the_middle_costs_one_attempt(corpus, undisturbed, tmp_path):
-    victim = long_runs(corpus)[2].id
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param((signal.SIGKILL, "killed by SIGKILL"), id="killed"),
+        pytest.param((signal.SIGSTOP, "said nothing for"), id="hangs", marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_that_ends_in_the_middle_costs_one_attempt(corpus, undisturbed, tmp_path, monkeypatch, end):
+    number, words = end
+    monkeypatch.setattr("isoflop.launch.pool.SILENCE", 5.0)
+    specs = [runs(corpus)[0], long_runs(corpus)[2]]
+    victim = specs[1].id
     lost: list[Lost] = []
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "worker-1.log").write_text("words of an earlier start")
     with Store(tmp_path) as store, store.lock():
 
         def on_event(event: Event) -> None:
             if isinstance(event, Progress) and event.id == victim and not lost and event.step < event.steps:
-                os.kill(pid_of(store, victim), signal.SIGKILL)
+                os.kill(pid_of(store, victim), number)
             if isinstance(event, Lost):
                 lost.append(event)
 
-        launch.get("pool").run(store, long_runs(corpus), corpus.folder, workers=1, on_event=on_event)
+        launch.get("pool").run(store, specs, corpus.folder, workers=1, on_event=on_event)
         records = store.records()
         assert but_for_the_clock(records) == {r.id: undisturbed[r.id] for r in records}
-        assert {r.id: r.clock.attempt for r in records} == {spec.id: 1 + (spec.id == victim) for spec in long_runs(corpus)}
+        assert {r.id: r.clock.attempt for r in records} == {spec.id: 1 + (spec.id == victim) for spec in specs}
     (event,) = lost
     assert (event.id, event.attempt) == (victim, 1)
-    assert "killed by SIGKILL" in event.reason
+    assert words in event.reason
+    # the two had nothing to say, and the earlier words are gone: logs do not grow from start to start
+    assert {log.name: log.read_text() for log in (tmp_path / "logs").iterdir()} == {"worker-1.log": "", "worker-2.log": ""}
 
 
 @pytest.mark.slow
@@ -195,7 +211,8 @@ def interrupted(corpus: Corpus, tmp_path: Path) -> Callable[[str, signal.Signals
     return interrupt
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+# inline the driver is all there is, and its death that of tests/test_store.py, at a higher price
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "inline")) for name in LAUNCHERS])
 def test_a_killed_driver_leaves_no_process_and_what_was_finished(name, corpus, undisturbed, interrupted, tmp_path):
     interrupted(name, signal.SIGKILL)
     with Store(tmp_path) as store, store.lock() as notes:

@@ -36,7 +36,10 @@ class ParamGroups(BaseModel):
 
 
 class FlopParts(BaseModel):
-    """Forward FLOPs per token by part, a multiply-add as two; scores over the whole context, as in Hoffmann et al. 2022, App. F."""
+    """Forward FLOPs per token by part, a multiply-add as two; scores over the whole context.
+
+    As in Hoffmann et al. 2022, App. F, but for the embedding, which is a look-up and no product, and the softmax.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     projections: float  # queries, keys, values, output
@@ -100,12 +103,13 @@ def get(name: str) -> Family:
 
 
 def widths() -> Iterator[int]:
-    """Widths a family is built at, smallest first: 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, ... (four steps an octave)."""
+    """Widths a family is built at, smallest first: 8, 12, 16, 24, ... by eights to 128, then eight steps an octave."""
     yield from (8, 12)
-    step = 4
+    yield from range(16, 64, 8)
+    octave = 64
     while True:
-        yield from range(4 * step, 8 * step, step)
-        step *= 2
+        yield from range(octave, 2 * octave, octave // 8)
+        octave *= 2
 
 
 def nearest(name: str, params: float, *, vocab: int, context: int, convention: Convention = "total") -> Shape:
@@ -130,6 +134,9 @@ def depth(d_model: int) -> int:
 
 
 def heads(d_model: int) -> int:
-    """Heads at a width: an even kv_size near 64 at 512 wide and 16 at 32 wide, never above 128 (Table A9: 64 to 128)."""
-    kv_size = min(128.0, math.sqrt(8 * d_model))
-    return min((h for h in range(1, d_model // 2 + 1) if d_model % (2 * h) == 0), key=lambda h: (abs(math.log(d_model / h / kv_size)), -h))
+    """Heads at a width: an even kv_size near 64 at 512 wide, never above 128 (Table A9: 64 to 128), and near 8 from 32 wide down.
+
+    Small models want several narrow heads more than one wide one: benchmarks/recipe.md.
+    """
+    kv_size = min(128.0, max(8.0, 8 * math.pow(d_model / 32, 0.75)))
+    return min((h for h in range(1, d_model // 2 + 1) if d_model % (2 * h) == 0), key=lambda h: (round(abs(math.log(d_model / h / kv_size)), 6), -h))

@@ -55,20 +55,26 @@ def prepare(sources: tuple[str, ...], *, folder: Path, tokenizer: str, validatio
 
 def _as_requested(corpus: Corpus, request: Request) -> Corpus:
     differ = [f"{key} {getattr(corpus, key)!r} instead of {value!r}" for key, value in request.items() if getattr(corpus, key) != value]
-    if differ and not _same_text(corpus, request):
+    if not differ:
+        return corpus
+    renamed = _renamed(corpus, request)
+    if renamed is None:
         what = f"{corpus.folder} holds another corpus, with {', '.join(differ)}, and runs may have been trained on it"
         raise StoreError(f"{what}. Give the study another name, or delete that folder to have it rebuilt.")
-    return corpus
+    return renamed
 
 
-def _same_text(corpus: Corpus, request: Request) -> bool:
-    """Whether the request leads to the same shards by other names, as after a study has moved."""
+def _renamed(corpus: Corpus, request: Request) -> Corpus | None:
+    """The corpus by the names of the request, if those lead to the same shards, as after a study has moved; else None."""
     if any(getattr(corpus, key) != request[key] for key in request if key != "sources"):
-        return False
+        return None
     again = corpus.folder.with_name(f".{corpus.folder.name}.again-{os.getpid()}")
     try:
         _build(again, request, _seldom(None))
-        return load(again).digest == corpus.digest
+        if load(again).digest != corpus.digest:
+            return None
+        files.write(corpus.folder / META, (again / META).read_bytes())  # the next call need not read all the text again
+        return load(corpus.folder)
     finally:
         shutil.rmtree(again, ignore_errors=True)
 

@@ -11,6 +11,8 @@ from isoflop.runs import Group, RunSpec
 from isoflop.study import Study
 
 MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four epochs, repeated text is nearly as good as new
+FEWEST_BUDGETS = 3  # two would make a line with nothing to judge it by
+NEAREST_TARGET = 3.0  # times the largest run of the sweep
 MIN_STEPS = 50  # assumption: under fifty steps a schedule has no shape, and the loss says more of warm-up than of size
 
 
@@ -71,7 +73,7 @@ def design(study: Study, text: Text) -> Design:
     cells = layout.cells(study, vocab=text.vocab, expected=_recipe.get(study.recipe).expected_params)
     specs = tuple(spec(study, text, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed) for c in cells)
     _refuse_grid(study, specs)
-    return Design(specs=specs, warnings=_warnings(specs, text))
+    return Design(specs=specs, warnings=_warnings(study, specs, text))
 
 
 def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group, seed: int, label: str = "") -> RunSpec:
@@ -141,30 +143,30 @@ def _refuse_text(study: Study, text: Text) -> None:
             f"the validation text has {units.count(text.val_tokens)} tokens, but every run is measured on {units.count(study.eval_tokens)}. "
             "Set eval_tokens lower, validation higher, or add text to the corpus."
         )
-    if study.target < 3 * study.budgets[-1]:
-        raise DesignError(
-            f"the target of {units.flops(study.target)} FLOPs is {study.target / study.budgets[-1]:.2g} times the largest budget; a proof needs at least 3, "
-            "since nearer the sweep there is nothing to predict. Raise target or drop the largest budget."
-        )
+    if study.eval_tokens < study.context:
+        raise DesignError(f"eval_tokens is {study.eval_tokens}, under one sequence of {study.context} tokens, so no loss could be measured. Raise eval_tokens.")
 
 
 def _refuse_grid(study: Study, specs: tuple[RunSpec, ...]) -> None:
-    needed = 3
-    for budget in {s.budget for s in specs if s.group == "isoflop"}:
-        sizes = {s.shape.d_model for s in specs if s.budget == budget}
-        if len(sizes) < needed:
-            raise DesignError(f"{units.flops(budget)} FLOPs has {len(sizes)} sizes; a parabola needs {needed}. Add sizes, or drop that budget.")
-    if study.design == "isoflop" and len(study.budgets) < needed:
-        raise DesignError(f"{len(study.budgets)} budgets cannot show how the optimum moves; give at least {needed}, over a decade of compute.")
+    largest = max(s.flops for s in specs)
+    if study.target < 0.99 * NEAREST_TARGET * largest:  # a run meets its budget within half a step
+        raise DesignError(
+            f"the target of {units.flops(study.target)} FLOPs is {study.target / largest:.2g} times the largest run; a proof needs at least "
+            f"{NEAREST_TARGET:g}, since nearer the sweep there is nothing to predict. Raise target or drop the largest budget."
+        )
+    if study.design == "isoflop" and len(study.budgets) < FEWEST_BUDGETS:
+        raise DesignError(
+            f"{len(study.budgets)} budgets cannot show how the optimum moves; give at least {FEWEST_BUDGETS}, better five over a decade of compute."
+        )
 
 
-def _warnings(specs: tuple[RunSpec, ...], text: Text) -> tuple[str, ...]:
+def _warnings(study: Study, specs: tuple[RunSpec, ...], text: Text) -> tuple[str, ...]:
     worst = max(s.tokens / text.train_tokens for s in specs)
     many = sum(s.tokens / text.train_tokens > MANY_EPOCHS for s in specs)
-    if not many:
-        return ()
-    text_again = (
+    span = study.budgets[-1] / study.budgets[0]
+    repeated = (
         f"{many} of {len(specs)} runs read the text more than {MANY_EPOCHS:.0f} times (at most {worst:.1f}); repeated text is worth less. "
         "Add text, or lower the budgets."
     )
-    return (text_again,)
+    narrow = f"the budgets span {span:.2g}x, less than a decade of compute, so the exponents will be uncertain. Add a smaller or a larger budget."
+    return ((repeated,) if many else ()) + ((narrow,) if span < 10 else ())

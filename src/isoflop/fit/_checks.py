@@ -41,14 +41,24 @@ def reordered(runs: Runs, order: NDArray[np.intp]) -> Runs:
 
 def noise(runs: Runs) -> float:
     """Standard deviation of the loss between seeds, pooled over every budget and size with two runs or more; NaN if there is none."""
-    _, cell = np.unique(np.column_stack([runs.budget, runs.params, runs.tokens]), axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
-    size = np.bincount(cell)
-    freedom = int((size - 1).sum())
+    freedom = noise_freedom(runs)
     if not freedom:
         return math.nan
-    mean = np.bincount(cell, weights=runs.loss) / size
+    cell = _cells(runs)
+    mean = np.bincount(cell, weights=runs.loss) / np.bincount(cell)
     return float(np.sqrt(((runs.loss - mean[cell]) ** 2).sum() / freedom))
+
+
+def noise_freedom(runs: Runs) -> int:
+    """Degrees of freedom behind `noise`: runs beyond the first of every budget and size."""
+    cell = _cells(runs)
+    return cell.size - np.unique(cell).size
+
+
+def _cells(runs: Runs) -> NDArray[np.intp]:
+    """(runs,) which budget and size each run is of; runs that differ in their seed alone share one."""
+    _, cell = np.unique(np.column_stack([runs.budget, runs.params, runs.tokens]), axis=0, return_inverse=True)
+    return cell.reshape(-1)
 
 
 def compute_range(flops: Floats) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from isoflop.runs import Runs
 Floats = NDArray[np.float64]
 
 SMOOTHING_STEPS = 10.0  # Gaussian: Hoffmann et al. 2022, Sec. 3.1
-SMOOTHING_SHARE = 0.01  # of the run, if that is more. Assumption: a step of a small sweep is 256 tokens, not a million, and ten of them are all noise
+SMOOTHING_SHARE = 0.03  # of the run, if that is more. Assumption: a step of a small sweep is 256 tokens, not a million; at 0.01 lucky dips win the envelope
 KERNEL = 4.0  # widths; what is left out is 1e-4 of the weight
 SHORT = 0.99  # share of the run that its curve must reach
 

@@ -15,7 +15,7 @@ FLOP_VALUES = 1500  # log-spaced: Hoffmann et al. 2022, Sec. 3.1
 LAST = 0.15  # of its schedule that a run must be in to count; where the paper's optima lie. Before, the learning rate is still high and no run has its loss
 NODES = 4  # run lengths of one size that its loss is interpolated through, a cubic in logs: a straight line is 0.2 % high, as much as a wrong size costs
 ALIKE = 0.2  # in log FLOPs: runs of one size closer than this are averaged, for a polynomial through them would swing
-FEWEST_RUNS = 3  # sizes that compete
+FEWEST_SIZES = 3  # that compete, so that one of them can be best without being the smallest or the largest
 
 
 class Won(NamedTuple):
@@ -52,7 +52,7 @@ class Race(NamedTuple):
     def _winner(self, present: Mask) -> tuple[NDArray[np.intp], Floats, Mask]:
         absent = ~present[:, None]
         finishing = np.where(absent, np.inf, self.finishing)
-        several = np.isfinite(finishing).sum(axis=0) >= FEWEST_RUNS
+        several = self._sizes(np.isfinite(finishing)) >= FEWEST_SIZES
         rivals = np.where(several, finishing, np.minimum(finishing, self._between_ends(present)))
         best = np.argmin(rivals, axis=0)
         there = np.isfinite(rivals)
@@ -62,7 +62,12 @@ class Race(NamedTuple):
         # a run far from its end that is best already would be better still had it ended here, by an amount that nobody knows
         lowest = rivals.min(axis=0)
         unbeaten = lowest <= np.where(absent, np.inf, self.loss).min(axis=0)
-        return np.where(inside & unbeaten, best, -1), lowest, ~inside & unbeaten & (there.sum(axis=0) >= FEWEST_RUNS)
+        return np.where(inside & unbeaten, best, -1), lowest, ~inside & unbeaten & (self._sizes(there) >= FEWEST_SIZES)
+
+    def _sizes(self, there: Mask) -> NDArray[np.intp]:
+        """(values,) how many sizes have a run where the mask (runs, values) is true; seeds and lengths of one size are one."""
+        _, first = np.unique(self.params, return_index=True)
+        return np.asarray(np.logical_or.reduceat(there, first, axis=0).sum(axis=0))
 
     def _between_ends(self, present: Mask) -> Floats:
         """(runs, values) loss of a run that ended there, in the row of the next shorter run of the size; inf outside the lengths of a size."""

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from isoflop.errors import FitError
 from isoflop.fit import _bootstrap, _checks, _curves, _frontier
-from isoflop.fit._race import FEWEST_RUNS, FLOP_VALUES, LAST, Race, Won
+from isoflop.fit._race import FEWEST_SIZES, FLOP_VALUES, LAST, Race, Won
 from isoflop.fit.result import Fit, Frontier, Status
 from isoflop.laws.powerlaw import PowerLaw
 from isoflop.runs import Runs
@@ -20,10 +20,10 @@ FEWEST_SPAN = 2.0  # of compute between the first and the last optimum
 def fit(runs: Runs, *, resamples: int = _bootstrap.RESAMPLES, seed: int = 0) -> Fit:
     """Fit N_opt ~ C**a and D_opt ~ C**b through the best run of all curves at 1500 log-spaced FLOP values, by unweighted least squares in logs.
 
-    Curves are smoothed by a Gaussian of ten steps, or of 1 % of the run if that is more, scaled to end at the run's validation loss, and interpolated in
+    Curves are smoothed by a Gaussian of ten steps, or of 3 % of the run if that is more, scaled to end at the run's validation loss, and interpolated in
     log tokens. A FLOP value counts where the best run is in the last 15 % of its schedule and is neither the smallest nor the largest of those it
-    competes with. It competes with the others in their last 15 %; where those are fewer than three, with the loss that finished runs of each size would
-    have there, interpolated between its run lengths. So a sweep at discrete budgets gives optima just below each budget only. A best size is one of the
+    competes with. It competes with the others in their last 15 %; where those are of fewer than three sizes, with the loss that finished runs of each size
+    would have there, interpolated between its run lengths. So a sweep at discrete budgets gives optima just below each budget only. A best size is one of the
     sizes trained, and noise moves it to a neighbour: in simulated sweeps of six budgets by seven sizes at 0.2 to 0.5 % noise, a was right to 0.1.
 
     The loss along the frontier is that of the best runs at their ends.
@@ -56,6 +56,7 @@ def fit(runs: Runs, *, resamples: int = _bootstrap.RESAMPLES, seed: int = 0) -> 
         profiles=(),
         residuals=_residuals(runs, {whole.ids[i] for i in winners}, law),
         noise=_checks.noise(runs),
+        noise_freedom=_checks.noise_freedom(runs),
         resamples=laws,
         status=_status(law, winners.size, len(laws), resamples),
         warnings=(*lacking, *_cut_off(best), *_warnings(runs, frontier, law, winners.size)),
@@ -71,11 +72,13 @@ def _with_curves(runs: Runs) -> tuple[Runs, tuple[str, ...]]:
     reasons = [_curves.lacking(runs, i) for i in range(len(runs))]
     bad = [i for i, reason in enumerate(reasons) if reason]
     whole = len(runs) - len(bad)
-    if whole < FEWEST_RUNS:
+    sizes = np.unique(np.delete(runs.params, bad)).size
+    if sizes < FEWEST_SIZES:
         first = f" (run {runs.ids[bad[0]]}: {reasons[bad[0]]})" if bad else ""
+        advice = "Keep the loss of each step when training" if bad else "Train more sizes"
         msg = (
-            f"{whole} of {len(runs)} runs have a whole training curve{first}, and Approach 1 compares at least {FEWEST_RUNS}. Keep the loss of each step when "
-            "training, or use the isoflop or parametric approach, which need final losses only."
+            f"{whole} of {len(runs)} runs have a whole training curve{first}, of {sizes} sizes, and Approach 1 compares at least {FEWEST_SIZES}. {advice}, "
+            "or use the isoflop or parametric approach, which need final losses only."
         )
         raise FitError(msg)
     warning = (f"{len(bad)} of {len(runs)} runs are not in Approach 1, the first ({runs.ids[bad[0]]}) for {reasons[bad[0]]}.",) if bad else ()

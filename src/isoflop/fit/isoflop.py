@@ -62,6 +62,7 @@ def fit(runs: Runs, *, window: float = WINDOW, resamples: int = _bootstrap.RESAM
         profiles=profiles,
         residuals=_residuals(runs, used),
         noise=noise,
+        noise_freedom=_checks.noise_freedom(runs),
         resamples=_resample(used, frontier, scatter, noise, resamples=resamples, seed=seed),
         status=_status(law, profiles),
         warnings=_warnings(runs, profiles, frontier, law),

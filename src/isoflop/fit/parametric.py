@@ -57,6 +57,7 @@ def fit(runs: Runs, *, delta: float = DELTA, resamples: int = _bootstrap.RESAMPL
         profiles=(),
         residuals=residuals,
         noise=_checks.noise(runs),
+        noise_freedom=_checks.noise_freedom(runs),
         resamples=tuple(points.law(theta, cost) for theta in _refit(points, best, weights, delta)),
         status=_status(best, points.bounds, converged=converged),
         warnings=_warnings(runs, law, residuals),

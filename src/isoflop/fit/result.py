@@ -57,6 +57,7 @@ class Fit:
         resamples: The same law fitted to bootstrap resamples of whole runs, or (isoflop) to minima moved by noise; empty if nothing shows the noise.
         residuals: (runs,) log of observed over fitted loss; NaN for runs that the approach does not fit. Those of parabolas are enlarged for leverage.
         noise: Standard deviation of the loss between seeds, nats per token; NaN if no seed was repeated.
+        noise_freedom: Degrees of freedom that it was measured with; 0 if no seed was repeated.
         reach_flops: Largest training FLOPs among the runs.
     """
 
@@ -68,6 +69,7 @@ class Fit:
     profiles: tuple[Profile, ...]
     residuals: Floats
     noise: float
+    noise_freedom: int = 0
     resamples: tuple[Law, ...]
     status: Status
     warnings: tuple[str, ...]
@@ -77,7 +79,7 @@ class Fit:
     n_runs: int
 
     def interval(self, quantity: Callable[[Law], float], *, level: float = 0.8) -> tuple[float, float]:
-        """Percentile bootstrap interval of any quantity of the law; 0.8 is the paper's 10th to 90th percentile (Table 2).
+        """Percentile interval over the resamples, of any quantity of the law; 0.8 is the paper's 10th to 90th percentile (Table 2).
 
         Example:
             >>> fit.interval(lambda law: law.a)  # doctest: +SKIP

@@ -1,6 +1,7 @@
 """The live view: what is done, what is being trained, how fast, how long still. On stderr; plain lines where that is no terminal."""
 
 import math
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -140,9 +141,10 @@ class View:
         console: Console | None = None,
     ) -> None:
         self.tally = Tally(specs, records=records, seconds=seconds, workers=workers)
+        self._tallying = threading.Lock()  # rich draws from a thread of its own
         self._title = title
         self._console = console or Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True) if self._console.is_terminal else None
+        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=2, transient=True) if self._console.is_terminal else None
         self._began = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -159,7 +161,8 @@ class View:
 
     def on_event(self, event: Event) -> None:
         """Show an event."""
-        self.tally.take(event)
+        with self._tallying:
+            self.tally.take(event)
         match event:
             case Mended():
                 self._say(event.note)
@@ -189,6 +192,10 @@ class View:
         return "" if seconds is None or not seconds else f", {units.duration(seconds)} left"
 
     def _draw(self) -> RenderableType:
+        with self._tallying:
+            return self._drawn()
+
+    def _drawn(self) -> RenderableType:
         tally = self.tally
         head = Table.grid(padding=(0, 2))
         share = f"{100 * tally.share:.0f} % of {units.flops(tally.flops)} FLOPs"

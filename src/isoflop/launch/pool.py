@@ -20,7 +20,8 @@ from isoflop.runs import RunRecord, RunSpec
 from isoflop.store import FINISHED, Claim, Store, owner
 
 TICK = 0.5  # seconds between looks at leases and silent workers
-SILENCE = 900.0  # seconds; assumption: a worker that says nothing for that long hangs (it speaks several times a second, or once a step)
+SILENCE = 900.0  # seconds; assumption: a worker that says nothing for that long hangs. It speaks several times a second, or once a step where
+# steps are slower; silent are only its first step and the measurement of the loss, a forward pass over eval_tokens
 GRACE = 10.0  # seconds a worker has to write a checkpoint after Ctrl-C
 STILLBORN = 3  # workers that die in a row before they are ready: it is no accident
 
@@ -96,7 +97,9 @@ class _Pool:
     def _assign(self) -> None:
         for worker in self._workers:
             if worker.ready and worker.claim is None:
-                claim = self._store.claim(f"{owner()}, worker {worker.pid}", lease=LEASE, ids=self._ids)
+                # leases are in wall time, and their renewals are not: while a laptop sleeps, those of our own workers run out
+                held = {w.claim.spec.id for w in self._workers if w.claim}
+                claim = self._store.claim(f"{owner()}, worker {worker.pid}", lease=LEASE, ids=self._ids - held)
                 if claim is None:
                     return
                 self._on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))

@@ -1,5 +1,5 @@
 """Plan: fits and a budget -> how big a model, on how many tokens, at what loss."""
 
-from isoflop.plan.allocation import Plan, plan, plan_all
+from isoflop.plan.allocation import REACH, Plan, plan, plan_all
 
-__all__ = ["Plan", "plan", "plan_all"]
+__all__ = ["REACH", "Plan", "plan", "plan_all"]

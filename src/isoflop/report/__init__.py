@@ -2,6 +2,7 @@
 
 results    everything a page is drawn from
 answer     the answer in words
+contenders what the models of the proof are called
 tables     tables for the page and the terminal
 export     rows and values for other programs
 figures    the paper's Figures 1 to 4 for this study, and the proof; one draw() a file

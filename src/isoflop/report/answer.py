@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from isoflop import units
 from isoflop.plan import Plan
+from isoflop.report import contenders
 from isoflop.report.results import Results
-from isoflop.validate import Contender, Validation
+from isoflop.validate import OPTIMUM, OVERSIZED, Contender, Validation
 
 Part = tuple[str, bool]  # words, and whether they are stressed
 
-_RIVALS = {"gopher": "oversized model", "kaplan": "model of Kaplan\u2019s size"}
 _WORDS = {2: "two", 3: "three"}
-_TWO_SIGMA = 2 * math.sqrt(2)  # of the difference of two runs, in standard deviations of one
+# 90th percentile of Student's t for 1, 2, ... degrees of freedom, and of the normal distribution: NIST/SEMATECH e-Handbook, Sec. 1.3.6.7.2
+_STUDENT = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397, 1.383, 1.372)
+_NORMAL = 1.282
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Answer:
     headline: tuple[Part, ...]
     expectation: str
     proof: tuple[str, ...]  # sentences
-    verdict: str  # "held" (inside the interval and not beaten), "missed", "unproved" or "none"
+    verdict: str  # "held" (inside the interval and not beaten), "missed", "unproved" (also: no interval to judge by) or "none"
     cautions: tuple[str, ...]
     glossary: tuple[tuple[str, str], ...]  # a word, what it means here
 
@@ -85,34 +87,43 @@ def _expectation(results: Results, plan: Plan) -> str:
 def _proof(results: Results) -> tuple[str, ...]:
     proof = results.validation
     if proof is None:
+        if results.proof_note:
+            return (f"The prediction is not proved: {results.proof_note}",)
         return ("The prediction has not been put to the proof yet: no model was trained at this budget.",)
-    optimum = next((c for c in proof.contenders if c.label == "chinchilla"), None)
-    rivals = sorted((c for c in proof.contenders if c is not optimum), key=lambda c: c.label)  # gopher first
-    return (_prediction(proof, optimum), *(_against(results, optimum, c) for c in rivals if optimum))
+    optimum = next((c for c in proof.contenders if c.label == OPTIMUM), None)
+    rivals = sorted((c for c in proof.contenders if c is not optimum), key=lambda c: (c.label != OVERSIZED, c.label))
+    twins = (
+        f"The {contenders.of(rival).words} was not trained by itself: its nearest real shape is that of the {contenders.of(other).words}."
+        for rival, other in proof.same_as.items()
+    )
+    return (_prediction(proof, optimum), *(_against(results, optimum, c) for c in rivals if optimum), *twins)
 
 
 def _prediction(proof: Validation, optimum: Contender | None) -> str:
-    low, high = proof.interval
     real = f", {units.count(optimum.record.params.total)} parameters on {units.count(optimum.record.tokens)} tokens," if optimum else ""
     words = f"We trained the nearest real shape{real} and measured {nats(proof.observed)}. "
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not _judged(proof):
         return words + "There is no interval to judge that by."
     if proof.inside:
         return words + "The prediction held: the measurement lies in the interval."
-    side = "above" if proof.observed > high else "below"
+    side = "above" if proof.observed > proof.interval[1] else "below"
     return words + f"The prediction missed: that is {side} the interval, {100 * abs(proof.error):.1f} % from the expected loss."
 
 
 def _against(results: Results, optimum: Contender, rival: Contender) -> str:
-    name = _RIVALS.get(rival.label, "other model")
+    name = contenders.of(rival.label).words
     if rival.record.loss is None:
         return f"The {name} gave no loss to compare with: it {rival.record.status} ({rival.record.reason})."
     times = rival.record.params.count(results.runs.convention) / optimum.record.params.count(results.runs.convention)
     size = f"{times:.1f} times larger" if times >= 1 else f"{1 / times:.1f} times smaller"
     rival_words = f"the {name}, {size} and trained on {units.count(rival.record.tokens)} tokens with the same compute"
     margin = rival.record.loss - (optimum.record.loss or math.nan)
-    if abs(margin) < _noise(results):
-        return f"Against {rival_words}, it is a draw: they differ by {abs(margin):.3f} nats per token, no more than seeds do."
+    by_chance = _by_chance(results)
+    if abs(margin) < by_chance:
+        return (
+            f"Against {rival_words}, it is a draw at the 80 % level: they differ by {abs(margin):.3f} nats per token, and two runs that differ in their seed "
+            f"alone by up to {by_chance:.3f}."
+        )
     if margin > 0:
         return f"It beat {rival_words}, by {margin:.3f} nats per token."
     return f"It lost to {rival_words}, by {-margin:.3f} nats per token: the predicted optimum was not the best size here."
@@ -122,13 +133,27 @@ def _verdict(results: Results) -> str:
     proof = results.validation
     if proof is None:
         return "unproved"
-    beaten = any(c.record.loss is not None and c.record.loss < proof.observed - _noise(results) for c in proof.contenders)
-    return "held" if proof.inside and not beaten else "missed"
+    if any(c.record.loss is not None and c.record.loss < proof.observed - _by_chance(results) for c in proof.contenders):
+        return "missed"
+    if not _judged(proof):
+        return "unproved"
+    return "held" if proof.inside else "missed"
 
 
-def _noise(results: Results) -> float:
-    """Two standard deviations of the difference of two runs that differ in their seed alone; 0 where the noise is not known."""
-    return _TWO_SIGMA * results.noise if math.isfinite(results.noise) else 0.0
+def _judged(proof: Validation) -> bool:
+    """Whether there is an interval to judge by."""
+    return all(math.isfinite(edge) for edge in proof.interval)
+
+
+def _by_chance(results: Results) -> float:
+    """What two runs that differ in their seed alone differ by at most, four times in five; nats per token, 0 where the noise is not known.
+
+    By Student's t, for the noise itself was measured with few seeds.
+    """
+    freedom = results.noise_freedom
+    if not (freedom and math.isfinite(results.noise)):
+        return 0.0
+    return (_STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _NORMAL) * math.sqrt(2) * results.noise
 
 
 def _glossary(results: Results) -> tuple[tuple[str, str], ...]:

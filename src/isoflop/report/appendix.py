@@ -2,14 +2,17 @@
 
 import math
 from collections import Counter, defaultdict
+from pathlib import PurePosixPath, PureWindowsPath
 
 from isoflop import study as studies
 from isoflop import units
+from isoflop.fit import APPROACHES
 from isoflop.report.answer import nats
-from isoflop.report.results import APPROACHES, Results
+from isoflop.report.results import Results
 from isoflop.report.tables import NAMES, Cell, Row, Table
 from isoflop.runs import RunRecord
 
+_HOMES = (("home",), ("Users",))
 _DESIGNS = {"isoflop": "several sizes at each of several budgets", "horizons": "several sizes, each at several lengths"}
 
 
@@ -44,7 +47,7 @@ def made(results: Results) -> Table:
 def noise(results: Results) -> Table:
     """Losses of the runs that differ in their seed alone."""
     cells: dict[tuple[float, float, float], list[tuple[int, float]]] = defaultdict(list)
-    runs = results.sweep
+    runs = results.runs
     for i in range(len(runs)):
         cells[float(runs.budget[i]), float(runs.params[i]), float(runs.tokens[i])].append((int(runs.seed[i]), float(runs.loss[i])))
     rows = tuple(
@@ -52,8 +55,10 @@ def noise(results: Results) -> Table:
         for (budget, params, tokens), losses in sorted(cells.items())
         if len(losses) > 1
     )
+    measured = " and ".join(dict.fromkeys(row.cells[0].text for row in rows))
     spread = (
-        f"Standard deviation between seeds: {results.noise:.4f} nats per token."
+        f"Standard deviation between seeds: {results.noise:.4f} nats per token, measured at {measured} FLOPs. It falls with compute, "
+        "so at the target it should be smaller, and a proof that is called a draw may be none."
         if math.isfinite(results.noise)
         else "No seed was repeated, so the noise is not known."
     )
@@ -99,8 +104,8 @@ def provenance(results: Results) -> Table:
             versions[package].add(version)
     finished = sorted(r.clock.finished for r in records)
     pairs = [
-        ("command", results.command),
-        ("text from", ", ".join(results.corpus.sources)),
+        ("command", " ".join(shown(word) for word in results.command.split(" "))),
+        ("text from", ", ".join(shown(source) for source in results.corpus.sources)),
         ("digest of the text", results.corpus.digest),
         ("digest of the runs", results.runs.digest),
         ("seeds", ", ".join(str(seed) for seed in sorted({r.spec.seed for r in records}))),
@@ -115,7 +120,18 @@ def provenance(results: Results) -> Table:
 
 def toml(results: Results) -> str:
     """The study with every default visible, without the explanations."""
-    return "\n".join(line for line in studies.show(results.study).splitlines() if not line.startswith("#"))
+    study = results.study.model_copy(update={"corpus": tuple(shown(source) for source in results.study.corpus)})
+    return "\n".join(line for line in studies.show(study).splitlines() if not line.startswith("#"))
+
+
+def shown(source: str) -> str:
+    """Where a text is from, fit for others' eyes: the last two parts of a whole path, without the name of a home; all else as it is."""
+    for flavour in (PurePosixPath, PureWindowsPath):
+        path = flavour(source)
+        if path.is_absolute():
+            parts = path.parts[3:] if path.parts[1:2] in _HOMES else path.parts[1:]
+            return "/".join(parts[-2:]) or "a home folder"
+    return source
 
 
 def _models(sweep: list[RunRecord], family: str, context: int) -> str:

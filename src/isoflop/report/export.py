@@ -96,6 +96,7 @@ def _fit(fit: Fit) -> dict[str, object]:
         "estimator": fit.estimator,
         "objective": fit.objective,
         "noise": _plain(fit.noise),
+        "noise_freedom": fit.noise_freedom,
         "ok": fit.status.ok,
         "status": fit.status.message,
         "warnings": list(fit.warnings),
@@ -140,6 +141,7 @@ def validation_json(validation: Validation) -> dict[str, object]:
         "inside": validation.inside,
         "winner": validation.winner,
         "won": validation.won,
+        "same_as": dict(validation.same_as),
         "contenders": [{"label": c.label, "predicted": _plain(c.predicted), **row(c.record.spec, c.record)} for c in validation.contenders],
     }
 

@@ -53,7 +53,7 @@ def save(results: Results, drawn: tuple[Drawn, ...], folder: Path) -> Path:
             if content:
                 files.write(place, content)
             else:  # an earlier report may have drawn it
-                place.unlink(missing_ok=True)
+                files.remove(place)
     path = folder / "report.html"
     files.write(path, render(results, drawn).encode())
     return path

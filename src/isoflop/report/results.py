@@ -1,10 +1,8 @@
 """Results: everything that a page is drawn from, finished."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from isoflop import validate
@@ -16,7 +14,6 @@ from isoflop.runs import RunRecord, Runs
 from isoflop.study import Study
 from isoflop.validate import Validation
 
-APPROACHES: tuple[Approach, ...] = ("envelope", "isoflop", "parametric")  # 1, 2 and 3 of Hoffmann et al. 2022
 LEVEL = 0.8  # of every interval and band: from the 10th to the 90th percentile, as in Hoffmann et al. 2022, Table 2
 
 
@@ -38,23 +35,19 @@ class Results:
     study: Study
     corpus: Corpus
     records: tuple[RunRecord, ...]  # of every run, whatever its status and group
-    runs: Runs  # that the fits were made from
+    runs: Runs  # that the fits were made from: the sweep's, none of the proof's
     fits: tuple[Fit, ...]
     left_out_fits: tuple[tuple[str, str], ...]  # approach, why it could not be fitted
     plans: tuple[Plan, ...]
-    validation: Validation | None  # None: not proved yet
+    validation: Validation | None  # None: not proved
     command: str  # that made all this
+    proof_note: str = ""  # why no proof can be made or judged; empty if it is only not made yet
 
     def fit(self, approach: Approach) -> Fit | None:
         return next((fit for fit in self.fits if fit.approach == approach), None)
 
     def plan(self, approach: Approach) -> Plan | None:
         return next((plan for plan in self.plans if plan.approach == approach), None)
-
-    @cached_property
-    def sweep(self) -> Runs:
-        """The runs without those of the proof, which no fit may see."""
-        return self.runs.select(np.array([group != "proof" for group in self.runs.group], dtype=bool))
 
     @property
     def headline(self) -> Plan | None:
@@ -67,3 +60,8 @@ class Results:
     def noise(self) -> float:
         """Standard deviation of the loss between seeds, nats per token; NaN if no seed was repeated."""
         return self.fits[0].noise if self.fits else float("nan")
+
+    @property
+    def noise_freedom(self) -> int:
+        """Degrees of freedom behind the noise; 0 if no seed was repeated."""
+        return self.fits[0].noise_freedom if self.fits else 0

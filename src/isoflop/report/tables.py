@@ -7,18 +7,17 @@ from typing import NamedTuple
 
 from isoflop import units
 from isoflop.arch import Shape
-from isoflop.fit.result import Fit
+from isoflop.fit import APPROACHES, Fit
 from isoflop.laws import kaplan
 from isoflop.plan import Plan
+from isoflop.report import contenders
 from isoflop.report.answer import between, nats
-from isoflop.report.results import APPROACHES
 from isoflop.runs import RunSpec
 from isoflop.validate import Validation
 
 NAMES: Mapping[str, str] = {"envelope": "1. Training curve envelope", "isoflop": "2. IsoFLOP profiles", "parametric": "3. Parametric loss"}
-CONTENDERS: Mapping[str, str] = {"chinchilla": "predicted optimum", "gopher": "oversized", "kaplan": "Kaplan\u2019s size"}
 DASH = "\u2013"
-_RANGES = "The ranges are from the 10th to the 90th bootstrap percentile."
+_RANGES = "Ranges: 10th to 90th percentile of resampled fits; of the loss: for one new run."
 
 
 class Cell(NamedTuple):
@@ -110,7 +109,7 @@ def proof(validation: Validation) -> Table:
         record, params = c.record, c.record.params.total
         rows.append(
             _row(
-                CONTENDERS.get(c.label, c.label),
+                contenders.row(validation, c.label),
                 shape(record.spec.shape),
                 units.count(params),
                 units.count(record.tokens),

@@ -7,6 +7,7 @@ runs/ID/record.json       what came of a run, with a digest of itself and of
 runs/ID/curve.parquet     its training curve
 runs/ID/attempt-N/        an attempt under way: spec.json, checkpoints, and in the end its record and curve
 runs/ID/damaged-N/        files that were not what was written, set aside
+runs/ID/former-N/         the record of a run that was to be tried again
 """
 
 import platform
@@ -167,13 +168,19 @@ class Store:
         with _database.worded(self.folder):
             return tuple(_table.rows(self._db))
 
-    def records(self) -> tuple[RunRecord, ...]:
+    def records(self, *, sound_only: bool = False) -> tuple[RunRecord, ...]:
         """Finished runs of the present design, in order.
 
+        Args:
+            sound_only: Pass over those of which the record or the curve is damaged: `lock` names and mends them.
+
         Raises:
-            StoreError: Some record is damaged; the message says which.
+            StoreError: Some record is damaged; the message says which. Not with `sound_only`.
         """
-        return tuple(files.read_record(self._run(row.id)) for row in self.rows() if row.current and row.status in FINISHED)
+        finished = [row for row in self.rows() if row.current and row.status in FINISHED]
+        if sound_only:
+            return tuple(record for row in finished if (record := self._sound(row)) is not None)
+        return tuple(files.read_record(self._run(row.id)) for row in finished)
 
     def curve(self, id: str) -> Curve:  # noqa: A002  # it is called id everywhere
         """The training curve of a finished run.
@@ -183,6 +190,12 @@ class Store:
         """
         folder = self._run(id)
         return files.read_curve(folder, files.read_record(folder).curve_sha256)
+
+    def _sound(self, row: Row) -> RunRecord | None:
+        try:
+            return _recovery.verified(self._run(row.id), row.spec)
+        except StoreError:
+            return None
 
     def _settle(self) -> None:
         with self._transaction() as db:

@@ -126,7 +126,10 @@ def _sentence(error: sqlite3.Error, path: Path) -> str:
             "Nothing that was finished is lost. Make room, then start again to go on."
         )
     if "readonly" in text or "unable to open" in text:
-        return f"{path} may not be written ({text}). Take a folder you may write to, on a local disk, then start again."
+        return (
+            f"{path} may not be written ({text}), and a study is not even read without that. "
+            "Take a folder you may write to, on a local disk, or copy the study into one, then start again."
+        )
     if "locked" in text:
         return f"{path} has been held by another process for {BUSY:.0f} s. Stop that process, then start again to go on."
     return f"{path} could not be used ({text}). A study folder must be on a local disk: SQLite's log does not work on network file systems."

@@ -3,6 +3,7 @@
 Nothing here knows the database. A record explains itself: its digest is in it, and so is that of its curve.
 """
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -29,7 +30,7 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: No space, a read-only place or whatever else the system refused, in words; nothing is left behind.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
@@ -42,8 +43,21 @@ def write(path: Path, data: bytes) -> None:
         raise in_words(error, path) from error
     finally:
         # after the rename there is nothing to remove; before it, a part must not eat the space that is missing
-        if aside.parent.is_dir():
-            aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written nothing can be removed, and what refused the writing is said already
+            aside.unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StoreError: The system refused, in words.
+    """
+    try:
+        if path.exists():  # a read-only place refuses to remove even what is not there
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise in_words(error, path) from error
 
 
 def sync(folder: Path) -> None:
@@ -78,6 +92,8 @@ def in_words(error: OSError, path: Path) -> StoreError:
         cause, cure = f"{path} may not be written ({_reason(error)})", "Take a folder you may write to"
     elif error.errno in (errno.ENOTDIR, errno.EEXIST):
         cause, cure = f"{path} cannot be made, for a part of that path is a file, not a folder", "Take another folder"
+    elif error.errno in (errno.EISDIR, errno.EBUSY, errno.ENOTEMPTY) and path.is_dir():
+        cause, cure = f"{path} cannot be written as a file, for it is a folder", "Take another name"
     else:
         cause, cure = f"{path} could not be written ({_reason(error)})", "Mend that"
     return StoreError(f"{cause}. Nothing that was finished is lost. {cure}, then start again to go on.")

@@ -20,7 +20,7 @@ class Score(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: int) -> Score:
-    """Mean loss over the first `tokens` of the validation set, summed in float64 in a fixed order.
+    """Mean loss over `tokens` spread evenly over the validation set, summed in float64 in a fixed order.
 
     Raises:
         CorpusError: The validation set is shorter.

@@ -32,7 +32,7 @@ CHECKPOINT_SECONDS = 2.0  # training time between checkpoints, at least; the res
 CHECKPOINT_SHARE = 0.02  # of the time, at most, that goes into writing them
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 LOOK_SECONDS = 0.25  # training time between reports
-LOOK = 20  # steps between looks at the loss, and the window it is averaged over
+LOOK = 20  # steps between checks of the loss, and the window it is averaged over
 
 
 class Progress(NamedTuple):
@@ -71,8 +71,8 @@ def train(
         folder: Where record.json, curve.parquet and checkpoints go.
         attempt: How often this run was begun, this time included.
         earlier: Folders of earlier attempts; their checkpoints are read, never written.
-        on_progress: Called a few times a second.
-        should_stop: Asked a few times a second.
+        on_progress: Called a few times a second, or once a step where steps are longer.
+        should_stop: Asked as often.
 
     Raises:
         Interrupted: should_stop said so; a checkpoint was written.
@@ -142,11 +142,10 @@ class _State:
         while self.step < self.spec.steps:
             self.train_step(self.step)
             self.step += 1
-            if self.step % LOOK and self.step < self.spec.steps:
-                continue
+            if self.step % LOOK == 0 or self.step == self.spec.steps:  # at fixed steps: where a run diverges must not depend on the clock
+                self._check()
             now = time.perf_counter()
             self.seconds = spent + now - began
-            self._check()
             if now - told > LOOK_SECONDS or self.step == self.spec.steps:
                 on_progress(Progress(self.step, self.spec.steps, self.step * self.spec.batch, self._recent(), self.seconds))
                 told = now

@@ -1,10 +1,12 @@
 """The head-to-head of Hoffmann et al. 2022, Sec. 4, at equal compute: the predicted optimum (their Chinchilla) against one four times larger (Gopher)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from isoflop import arch, design, units
+from isoflop.arch import Shape
 from isoflop.design import Text
 from isoflop.errors import ValidationError
 from isoflop.fit.result import Approach, Fit
@@ -38,6 +40,7 @@ class Validation:
     predicted_by: Approach
     interval: Interval  # 10th to 90th percentile, for one new run
     observed: float
+    same_as: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # a rival without a run of its own -> who has its shape
 
     @property
     def error(self) -> float:
@@ -79,24 +82,24 @@ def specs(plans: Sequence[Plan], fits: Sequence[Fit], *, study: Study, text: Tex
         DesignError: The budget pays for too few steps.
     """
     plan = chosen(plans)
-    optimum = plan.shape
-    wanted = {OVERSIZED: study.proof.oversize * optimum.params.total}
-    if study.proof.kaplan:
-        wanted[KAPLAN] = _kaplan_params(fits, plan)
-    shapes = {OPTIMUM: optimum} | {label: arch.nearest(study.arch, params, vocab=text.vocab, context=study.context) for label, params in wanted.items()}
-    if shapes[OVERSIZED] == optimum:
+    shapes = {OPTIMUM: plan.shape, OVERSIZED: _nearest(plan, study.proof.oversize * plan.shape.params.total)}
+    if shapes[OVERSIZED] == plan.shape:
         raise ValidationError(f"a model {study.proof.oversize:g} times larger has the same real shape as the optimum. Raise oversize in [proof].")
-    distinct = {label: shape for label, shape in shapes.items() if label == OPTIMUM or shape != optimum}
-    return tuple(design.spec(study, text, shape=shape, budget=study.target, group="proof", seed=study.seed, label=label) for label, shape in distinct.items())
+    if study.proof.kaplan:
+        shape = _kaplan(fits, plan)
+        if shape not in shapes.values():  # else it is trained already, under another name: `judge` says so
+            shapes[KAPLAN] = shape
+    return tuple(design.spec(study, text, shape=shape, budget=study.target, group="proof", seed=study.seed, label=label) for label, shape in shapes.items())
 
 
-def judge(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRecord]) -> Validation:
+def judge(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRecord], *, kaplan: bool = False) -> Validation:
     """Score the prediction and name the winner.
 
     Args:
         plans: Of the target budget, by every approach.
         fits: The same approaches.
         records: Of the runs that `specs` gave, all finished.
+        kaplan: Whether the study asked for Kaplan's size too.
 
     Raises:
         ValidationError: The optimum was not trained, or diverged.
@@ -116,6 +119,7 @@ def judge(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRecor
         predicted_by=plan.approach,
         interval=plan.loss_interval,
         observed=optimum.loss,
+        same_as=_same_as(plans, fits, records) if kaplan else {},
     )
 
 
@@ -125,8 +129,20 @@ def _contender(record: RunRecord, fits: Sequence[Fit]) -> Contender:
     return Contender(label=record.spec.label, record=record, predicted=predicted)
 
 
-def _kaplan_params(fits: Sequence[Fit], plan: Plan) -> float:
-    """The size that Kaplan's exponent reaches at the target from the smallest optimum seen."""
+def _same_as(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRecord]) -> dict[str, str]:
+    """Whose run stands for Kaplan's size too; nobody's if it was trained by itself."""
+    shape = _kaplan(fits, chosen(plans))
+    whose = next((r.spec.label for r in records if r.spec.shape == shape), KAPLAN)
+    return {} if whose == KAPLAN else {KAPLAN: whose}
+
+
+def _nearest(plan: Plan, params: float) -> Shape:
+    """The real shape of a size, of the same family as the optimum's."""
+    return arch.nearest(plan.shape.arch, params, vocab=plan.shape.vocab, context=plan.shape.context)
+
+
+def _kaplan(fits: Sequence[Fit], plan: Plan) -> Shape:
+    """The shape nearest to the size that Kaplan's exponent reaches at the target from the smallest optimum seen."""
     frontier = next(f for f in fits if f.approach == plan.approach).frontier
     law = kaplan.anchored(flops=frontier.flops[0], params=frontier.params[0], tokens=frontier.tokens[0])
-    return float(law.optimum(plan.flops).params)
+    return _nearest(plan, float(law.optimum(plan.flops).params))

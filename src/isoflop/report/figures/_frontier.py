@@ -24,7 +24,7 @@ _MOST_POINTS = 90  # of Approach 1's many hundred; more overlap
 
 def compute_limits(results: Results) -> Domain:
     """From the smallest run to beyond the target, with room for a label."""
-    low, high = float(results.sweep.flops.min()), max(results.study.target, float(results.sweep.flops.max()))
+    low, high = float(results.runs.flops.min()), max(results.study.target, float(results.runs.flops.max()))
     return (low / 1.6, high * 2.6)
 
 

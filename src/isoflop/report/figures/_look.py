@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import altair as alt
-import numpy as np
 
+from isoflop import validate
 from isoflop.fit.result import Approach
 
 INK, MUTED, GRID = "#22252a", "#767a80", "#e8e8e4"
@@ -73,14 +73,6 @@ CONFIG: dict[str, object] = {
 }
 
 
-def viridis(share: float) -> str:
-    """Colour at a share of the range from 0 to 1, as hex."""
-    stops = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in VIRIDIS], dtype=float)
-    at = np.clip(share, 0, 1) * (len(stops) - 1)
-    rgb = [np.interp(at, np.arange(len(stops)), stops[:, channel]) for channel in range(3)]
-    return "#" + "".join(f"{round(float(value)):02x}" for value in rgb)
-
-
 def star(color: str | None = None, *, size: int = 220) -> alt.MarkDef:
     """The mark of an optimum, with a rim of paper; its colour may come from the data."""
     fill = alt.Undefined if color is None else color
@@ -89,5 +81,5 @@ def star(color: str | None = None, *, size: int = 220) -> alt.MarkDef:
 
 def rival(label: str) -> alt.MarkDef:
     """The mark of a model that the optimum was measured against."""
-    shape = "cross" if label == "kaplan" else "diamond"
+    shape = "cross" if label == validate.KAPLAN else "diamond"
     return alt.MarkDef(type="point", shape=shape, size=100, filled=True, opacity=1, color=INK, stroke=PAPER, strokeWidth=0.8)

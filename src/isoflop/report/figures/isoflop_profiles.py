@@ -58,7 +58,7 @@ def _points(profiles: tuple[Profile, ...]) -> Iterator[Row]:
 
 
 def _runs(results: Results) -> Iterator[Row]:
-    runs = results.sweep
+    runs = results.runs
     for i in range(len(runs)):
         yield {"params": runs.params[i], "tokens": runs.tokens[i], "loss": runs.loss[i], "budget": runs.budget[i], "used": True}
 
@@ -79,12 +79,13 @@ def _minima(profiles: tuple[Profile, ...]) -> Iterator[Row]:
 
 def _caption(results: Results, fit: Fit | None) -> str:
     if fit is None:
-        return f"Final losses of {len(results.sweep)} runs. Approach 2 is missing: {dict(results.left_out_fits).get('isoflop', 'it was not asked for')}"
+        return f"Final losses of {len(results.runs)} runs. Approach 2 is missing: {dict(results.left_out_fits).get('isoflop', 'it was not asked for')}"
     without = [units.flops(p.flops) for p in fit.profiles if not p.interior]
     left_out = f" Without a minimum inside, so left out of the fit: {', '.join(without)} FLOPs." if without else ""
     return (
         f"Final losses of {fit.n_runs} runs at {len(fit.profiles)} budgets, seeds averaged. Parabolas go through the filled points; hollow ones were not used. "
         f"Stars: the {len(fit.profiles) - len(without)} minima.{left_out} "
-        f"Right: the power laws of Approach 2 through the minima, N_opt \u221d C^{fit.law.a:.2f} and D_opt \u221d C^{fit.law.b:.2f}, with 80 % intervals; "
+        f"Optimal parameters and optimal tokens: the power laws of Approach 2 through the minima, "
+        f"N_opt \u221d C^{fit.law.a:.2f} and D_opt \u221d C^{fit.law.b:.2f}, with 80 % intervals; "
         "the star is the target budget."
     )

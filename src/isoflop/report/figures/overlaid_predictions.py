@@ -1,24 +1,25 @@
 """Figure 1: what every approach says is the best size for a budget, over each other (Hoffmann et al. 2022, Figure 1)."""
 
 import math
+from collections.abc import Mapping
 
 import altair as alt
 import numpy as np
 
 from isoflop import units
 from isoflop.laws import kaplan
+from isoflop.report import contenders
 from isoflop.report.figures import Figure, Panel, _axes, _frontier, _look
 from isoflop.report.figures._axes import Domain, Place
 from isoflop.report.figures._frontier import Floats, Quantity
 from isoflop.report.results import Results
 from isoflop.runs import RunRecord
-from isoflop.validate import Contender
+from isoflop.validate import OPTIMUM, Contender, Validation
 
 NUMBER = 1
 TITLE = "Overlaid predictions"
 
 _ALT = "Optimal parameters and tokens against training compute on log axes, a line for each approach."
-_NAMES = {"chinchilla": "optimum", "gopher": "oversized", "kaplan": "Kaplan\u2019s size"}
 _BELOW, _BESIDE = Place(dx=7, dy=15, align="left"), Place(dx=-10, dy=-2, align="right")
 
 
@@ -38,8 +39,8 @@ def _panel(results: Results, quantity: Quantity, *, legend: bool) -> alt.LayerCh
     x, y = _axes.flops("flops", limits), _axes.count("value", _limits(results, quantity, limits), title=_frontier.TITLES[quantity])
     layers = [layer for fit in results.fits for layer in _frontier.lines(fit, quantity, limits, x, y)]
     layers += [_kaplan(results, quantity, limits, x, y), _end_of_data(results, x)]
-    for contender in results.validation.contenders if results.validation else ():
-        layers += _contender(results, contender, quantity, x, y)
+    proof = results.validation
+    layers += [layer for c in proof.contenders for layer in _contender(results, proof, c, quantity, {"x": x, "y": y})] if proof else []
     return _axes.plot([*layers, _legend(results, x, y)] if legend else layers)
 
 
@@ -67,15 +68,15 @@ def _kaplan(results: Results, quantity: Quantity, limits: Domain, x: alt.X, y: a
 
 def _end_of_data(results: Results, x: alt.X) -> alt.Chart:
     mark = alt.MarkDef(type="rule", color="#b9bbbe", strokeWidth=1)
-    return _axes.layer([{"flops": float(results.sweep.flops.max())}], mark, {"x": x, "tooltip": [_axes.tip_flops("flops", "largest run (FLOPs)")]})
+    return _axes.layer([{"flops": float(results.runs.flops.max())}], mark, {"x": x, "tooltip": [_axes.tip_flops("flops", "largest run (FLOPs)")]})
 
 
-def _contender(results: Results, contender: Contender, quantity: Quantity, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    record, optimum = contender.record, contender.label == "chinchilla"
-    rows = [{"flops": record.flops, "value": _value(record, results, quantity), "loss": record.loss, "text": _NAMES.get(contender.label, "model")}]
+def _contender(results: Results, proof: Validation, contender: Contender, quantity: Quantity, at: Mapping[str, object]) -> list[alt.Chart]:
+    record, optimum = contender.record, contender.label == OPTIMUM
+    rows = [{"flops": record.flops, "value": _value(record, results, quantity), "loss": record.loss, "text": contenders.mark(proof, contender.label)}]
     tooltip = [alt.Tooltip("text:N", title="model"), _axes.tip_flops("flops"), _axes.tip_count("value", _frontier.TITLES[quantity]), _axes.tip_loss()]
     mark = _look.star(_look.INK) if optimum else _look.rival(contender.label)
-    return [_axes.layer(rows, mark, {"x": x, "y": y, "tooltip": tooltip}), *_axes.label(rows, {"x": x, "y": y}, _BELOW if optimum else _BESIDE)]
+    return [_axes.layer(rows, mark, {**at, "tooltip": tooltip}), *_axes.label(rows, at, _BELOW if optimum else _BESIDE)]
 
 
 def _value(record: RunRecord, results: Results, quantity: Quantity) -> float:
@@ -93,7 +94,7 @@ def _legend(results: Results, x: alt.X, y: alt.Y) -> alt.Chart:
 def _caption(results: Results) -> str:
     drawn = ", ".join(f"{_look.APPROACH[fit.approach].label} ({_look.APPROACH[fit.approach].method})" for fit in results.fits)
     words = (
-        f"Optimal size and tokens by {drawn}, from {len(results.sweep)} runs; each line turns dashed beyond the largest run (thin vertical line), "
+        f"Optimal size and tokens by {drawn}, from {len(results.runs)} runs; each line turns dashed beyond the largest run (thin vertical line), "
         "and bands are 80 % intervals. Dotted: the slope of Kaplan et al. 2020 from the smallest optimum seen."
     )
     if results.validation:

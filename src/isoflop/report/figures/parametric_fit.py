@@ -15,7 +15,7 @@ from isoflop.report.results import LossLaw, Results
 NUMBER = 4
 TITLE = "Parametric fit"
 
-_ALT = "Left: lines of equal loss over training compute and parameters with the efficient frontier. Right: loss against parameters at each budget."
+_ALT = "Lines of equal loss over training compute and parameters with the efficient frontier, and loss against parameters at each budget."
 _LEVELS = 16  # lines of equal loss, at most
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # round distances between them, nats per token
 
@@ -55,7 +55,7 @@ class _Plane(NamedTuple):
 
 
 def _plane(results: Results, fit: Fit, law: LossLaw) -> alt.LayerChart:
-    runs = results.sweep
+    runs = results.runs
     c_limits = (float(runs.flops.min()) / 1.8, max(float(runs.flops.max()), results.study.target) * 1.9)
     plane = _Plane(law, c_limits, _axes.domain(runs.params, fit.law.optimum(np.array(c_limits)).params, pad=0.06))
     x, y = _axes.flops("flops", plane.flops), _axes.count("params", plane.params, title="parameters")
@@ -102,7 +102,7 @@ def _efficient(results: Results, fit: Fit, plane: _Plane, x: alt.X, y: alt.Y) ->
 
 
 def _slices(results: Results, law: LossLaw) -> alt.LayerChart:
-    runs = results.sweep
+    runs = results.runs
     budgets = sorted(set(runs.budget.tolist()))
     rows = list(_slice_rows(results, law, budgets if len(budgets) <= 10 else budgets[:: len(budgets) // 5]))
     x = _axes.params_x("params", _axes.domain([row["params"] for row in rows], pad=0.02))
@@ -116,14 +116,14 @@ def _slices(results: Results, law: LossLaw) -> alt.LayerChart:
 
 def _slice_rows(results: Results, law: LossLaw, budgets: list[float]) -> Iterator[Row]:
     for budget in budgets:
-        there = results.sweep.params[results.sweep.budget == budget]
+        there = results.runs.params[results.runs.budget == budget]
         sizes = np.geomspace(there.min() / 1.25, there.max() * 1.25, 41)
         for params, loss in zip(sizes, law.loss(sizes, law.cost.tokens(sizes, budget)), strict=True):
             yield {"params": params, "loss": loss, "budget": budget}
 
 
 def _runs(results: Results) -> Iterator[Row]:
-    runs = results.sweep
+    runs = results.runs
     for i in range(len(runs)):
         yield {"flops": runs.flops[i], "params": runs.params[i], "tokens": runs.tokens[i], "loss": runs.loss[i], "budget": runs.budget[i]}
 
@@ -137,6 +137,6 @@ def _caption(fit: Fit) -> str:
     if isinstance(law, Chinchilla):
         formula = f"L(N, D) = {law.E:.3g} + {law.A:.3g} / N^{law.alpha:.3g} + {law.B:.3g} / D^{law.beta:.3g}"
     return (
-        f"Approach 3: {formula}, from {fit.n_runs} runs by {fit.estimator}. Left: grey lines of equal loss (nats/token), the runs, and the efficient frontier "
-        "(green), dashed beyond the largest run; the star is the target budget. Right: the law at each budget against the measured losses."
+        f"Approach 3: {formula}, from {fit.n_runs} runs by {fit.estimator}. Lines of equal loss: in grey (nats/token), with the runs and the efficient "
+        "frontier (green), dashed beyond the largest run; the star is the target budget. IsoFLOP slices: the law at each budget against the measured losses."
     )

@@ -4,24 +4,25 @@ import altair as alt
 import numpy as np
 
 from isoflop import units
+from isoflop.report import contenders
 from isoflop.report.figures import Figure, Panel, _axes, _look
 from isoflop.report.figures._axes import Domain, Place, Row
 from isoflop.report.results import LEVEL, LossLaw, Results
 from isoflop.runs import RunRecord
-from isoflop.validate import Contender, Validation
+from isoflop.validate import OPTIMUM, Contender, Validation
 
 NUMBER = 5
 TITLE = "The proof"
 
 _ALT = "Loss against parameters at the target budget: the predicted curve with its interval, and the measured loss of each model trained."
-_NAMES = {"chinchilla": "optimum", "gopher": "oversized", "kaplan": "Kaplan\u2019s size"}
 
 
 def draw(results: Results) -> Figure:
     """Predicted and measured losses at the target budget."""
     proof = results.validation
     if proof is None:
-        return Figure(caption="Nothing is drawn, for the prediction has not been put to the proof.", alt=_ALT, panels=())
+        why = results.proof_note or "the prediction has not been put to the proof."
+        return Figure(caption=f"Nothing is drawn: {why}", alt=_ALT, panels=())
     panel = Panel(title=f"Models trained with {units.flops(proof.flops)} FLOPs", chart=_chart(results, proof))
     return Figure(caption=_caption(results, proof), alt=_ALT, panels=(panel,))
 
@@ -33,7 +34,7 @@ def _chart(results: Results, proof: Validation) -> alt.LayerChart:
     x = _axes.params_x("params", (min(sizes) / 2.5, max(sizes) * 2.5))
     losses = [loss for _, loss in measured] + [row[edge] for row in curve for edge in ("low", "high")]
     y = _axes.loss("loss", _axes.domain(losses, proof.interval, [proof.predicted], pad=0.12))
-    marks = [layer for c, _ in measured for layer in _measured(results, c, x, y)]
+    marks = [layer for c, _ in measured for layer in _measured(results, proof, c, x, y)]
     return _axes.plot([*_predicted(curve, x, y), *_interval(results, proof, x, y), *marks])
 
 
@@ -63,7 +64,7 @@ def _predicted(curve: list[Row], x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 
 def _interval(results: Results, proof: Validation, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    optimum = next((c for c in proof.contenders if c.label == "chinchilla"), None)
+    optimum = next((c for c in proof.contenders if c.label == OPTIMUM), None)
     if optimum is None or not np.isfinite([*proof.interval, proof.predicted]).all():
         return []
     rows = [{"params": _size(results, optimum.record), "low": proof.interval[0], "high": proof.interval[1], "loss": proof.predicted}]
@@ -76,12 +77,12 @@ def _interval(results: Results, proof: Validation, x: alt.X, y: alt.Y) -> list[a
     ]
 
 
-def _measured(results: Results, contender: Contender, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    record, name = contender.record, _NAMES.get(contender.label, "model")
+def _measured(results: Results, proof: Validation, contender: Contender, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    record, name = contender.record, contenders.mark(proof, contender.label)
     rows = [{"params": _size(results, record), "tokens": record.tokens, "loss": record.loss, "predicted": contender.predicted, "text": name}]
     counts = [_axes.tip_count("params", "parameters"), _axes.tip_count("tokens", "tokens")]
     tooltip = [alt.Tooltip("text:N", title="model"), *counts, _axes.tip_loss(title="measured"), _axes.tip_loss("predicted", "predicted by Approach 3")]
-    optimum = contender.label == "chinchilla"
+    optimum = contender.label == OPTIMUM
     mark = _look.star(_look.PROVED) if optimum else _look.rival(contender.label)
     return [_axes.layer(rows, mark, {"x": x, "y": y, "tooltip": tooltip}), *_axes.label(rows, {"x": x, "y": y}, Place(dy=18 if optimum else -18))]
 
@@ -89,8 +90,8 @@ def _measured(results: Results, contender: Contender, x: alt.X, y: alt.Y) -> lis
 def _caption(results: Results, proof: Validation) -> str:
     words = f"Each mark is a model trained with {units.flops(proof.flops)} FLOPs, {proof.reach:.1f} times the largest run of the sweep. "
     if results.fit("parametric"):
-        words += f"The dashed line is what Approach 3, fitted to {len(results.sweep)} smaller runs, predicts for each size there, with its 80 % interval. "
+        words += f"The dashed line is what Approach 3, fitted to {len(results.runs)} smaller runs, predicts for each size there, with its 80 % interval. "
     by = _look.APPROACH[proof.predicted_by].label
     words += f"The grey bar is the 80 % interval for one new run at the predicted optimum, by {by}."
-    lost = [_NAMES.get(c.label, "model") for c in proof.contenders if c.record.loss is None]
+    lost = [contenders.mark(proof, c.label) for c in proof.contenders if c.record.loss is None]
     return words + (f" Not drawn, for it has no loss: {', '.join(lost)}." if lost else "")
