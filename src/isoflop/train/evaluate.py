@@ -1,6 +1,7 @@
 """Loss on the fixed validation set."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,8 +20,8 @@ class Score(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: int) -> Score:
-    """Mean loss over `tokens` spread evenly over the validation set, summed in float64 in a fixed order.
+def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: int, tick: Callable[[], None]) -> Score:
+    """Mean loss over `tokens` spread evenly over the validation set, summed in float64 in a fixed order; `tick` is called after every forward pass.
 
     Raises:
         CorpusError: The validation set is shorter.
@@ -30,4 +31,5 @@ def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: in
     total = 0.0
     for start in range(0, len(inputs_NT), rows):
         total += float(module(inputs_NT[start : start + rows], targets_NT[start : start + rows], reduction="sum"))
+        tick()
     return Score(total / inputs_NT.numel(), total / math.log(2) / data.validation_bytes(corpus, tokens=tokens, context=context))

@@ -1,13 +1,8 @@
 """The training loop: one RunSpec -> one RunRecord, read top to bottom."""
 
-import ctypes
 import datetime
-import functools
-import importlib.metadata
+import importlib
 import math
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +17,7 @@ from isoflop.data import Corpus
 from isoflop.errors import CorpusError, TrainError
 from isoflop.runs import Clock, Curve, RunRecord, RunSpec
 from isoflop.store import files
-from isoflop.train import checkpoint
+from isoflop.train import _machine, checkpoint
 from isoflop.train.checkpoint import Checkpoint
 from isoflop.train.evaluate import Score, evaluate
 from isoflop.train.optim import FlatAdamW
@@ -30,7 +25,6 @@ from isoflop.train.schedule import factor
 
 CHECKPOINT_SECONDS = 2.0  # training time between checkpoints, at least; the result does not depend on it
 CHECKPOINT_SHARE = 0.02  # of the time, at most, that goes into writing them
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 LOOK_SECONDS = 0.25  # training time between reports
 LOOK = 20  # steps between checks of the loss, and the window it is averaged over
 
@@ -81,26 +75,26 @@ def train(
     """
     if corpus.digest != spec.data:
         raise CorpusError(f"the text has changed: run {spec.id} wants {spec.data}, but {corpus.folder} holds {corpus.digest}. Design the study again.")
-    _settle_process(spec.threads)
-    state = _State.begin(spec, corpus, resume=checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier))))
-    try:
-        state.run(folder / "checkpoint", on_progress or (lambda _: None), should_stop or (lambda: False))
-        score = _score(state, corpus)
-        record = _record(spec, corpus, state, attempt, score=score, reason="")
-    except Diverged as reason:
-        record = _record(spec, corpus, state, attempt, score=None, reason=str(reason))
+    tell, stop = on_progress or (lambda _: None), should_stop or (lambda: False)
+    with _machine.settled(spec.threads):
+        state = _State.begin(spec, corpus, resume=checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier))))
+        try:
+            state.run(folder / "checkpoint", tell, stop)
+            record = _record(spec, corpus, state, attempt, score=_score(state, corpus, tell), reason="")
+        except Diverged as reason:
+            record = _record(spec, corpus, state, attempt, score=None, reason=str(reason))
     return files.write_record(folder, record, state.curve())
 
 
 def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8) -> float:
     """Seconds that one training step takes on this machine now: the median of a few real ones."""
-    _settle_process(spec.threads)
-    state = _State.begin(spec, corpus, resume=None)
     times = []
-    for step in range(min(steps + 2, spec.steps)):  # the first two warm up
-        began = time.perf_counter()
-        state.train_step(step)
-        times.append(time.perf_counter() - began)
+    with _machine.settled(spec.threads):
+        state = _State.begin(spec, corpus, resume=None)
+        for step in range(min(steps + 2, spec.steps)):  # the first two warm up
+            began = time.perf_counter()
+            state.train_step(step)
+            times.append(time.perf_counter() - began)
     return float(np.median(times[2:] or times))
 
 
@@ -147,7 +141,7 @@ class _State:
             now = time.perf_counter()
             self.seconds = spent + now - began
             if now - told > LOOK_SECONDS or self.step == self.spec.steps:
-                on_progress(Progress(self.step, self.spec.steps, self.step * self.spec.batch, self._recent(), self.seconds))
+                on_progress(self.progress())
                 told = now
                 if should_stop():
                     self._save(folder)
@@ -156,6 +150,9 @@ class _State:
                 self._save(folder)
                 saved = time.perf_counter()
                 cost = saved - now
+
+    def progress(self) -> Progress:
+        return Progress(self.step, self.spec.steps, self.step * self.spec.batch, self._recent(), self.seconds)
 
     def curve(self) -> Curve:
         tokens = self.spec.batch * np.arange(1, self.step + 1, dtype=float)
@@ -176,8 +173,9 @@ class _State:
         checkpoint.save(folder, Checkpoint(self.step, self.seconds, {**self.optimizer.state(), "losses": self.losses[: self.step].clone()}))
 
 
-def _score(state: _State, corpus: Corpus) -> Score:
-    score = evaluate(state.module, corpus, tokens=state.spec.eval_tokens, context=state.spec.shape.context)
+def _score(state: _State, corpus: Corpus, tell: Callable[[Progress], None]) -> Score:
+    spec = state.spec
+    score = evaluate(state.module, corpus, tokens=spec.eval_tokens, context=spec.shape.context, tick=lambda: tell(state.progress()))
     if not math.isfinite(score.loss):
         raise Diverged(f"the validation loss is {score.loss}")
     return score
@@ -200,45 +198,8 @@ def _record(spec: RunSpec, corpus: Corpus, state: _State, attempt: int, *, score
             seconds=round(state.seconds, 3),
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             attempt=attempt,
-            device=_device(),
-            versions={"isoflop": importlib.metadata.version("isoflop"), "python": platform.python_version(), "torch": torch.__version__},
-            commit=_commit(),
+            device=_machine.device(),
+            versions=_machine.versions(),
+            commit=_machine.commit(),
         ),
     )
-
-
-@functools.cache
-def _settle_process(threads: int) -> None:
-    """Threads, and what makes a step quick without changing what it computes."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    if sys.platform == "linux":
-        # glibc gives every block over 128 kB back to the system and faults it in again: 9 to 20 % of a step at widths 8 to 32
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every libc
-        if mallopt is not None:
-            for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-                mallopt(parameter, 1 << 30)
-
-
-@functools.cache
-def _device() -> str:
-    """The processor by name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
-    return f"{name}, 1 thread"
-
-
-@functools.cache
-def _commit() -> str:
-    """The commit of isoflop's own source, where it is run from a checkout."""
-    checkout = Path(__file__).parents[3]
-    if not (checkout / ".git").exists():
-        return ""
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()  # noqa: S603  # fixed words
-    except (OSError, subprocess.SubprocessError):
-        return ""
