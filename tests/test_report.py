@@ -129,7 +129,7 @@ def test_the_answer_names_budget_size_tokens_loss_and_proof():
     said = answer(simulated.results())
     headline = "".join(words for words, _ in said.headline)
     assert headline.startswith("With 1e13 FLOPs on this text, train a model of about ")
-    assert re.search(r"Expect a loss of 1\.4\d\d nats per token \(80 % interval 1\.\d+ to 1\.\d+\)", said.expectation)
+    assert re.search(r"Expect a loss of 1\.4\d\d nats per token by Approach 3 \(80 % interval 1\.\d+ to 1\.\d+\)", said.expectation)
     assert said.verdict == "held"
     assert "It beat the oversized model" in said.proof[1]
 

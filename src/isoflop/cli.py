@@ -94,7 +94,10 @@ app.add_typer(study_app, name="study")
 
 @app.command(epilog="Example: isoflop design examples/1_quickstart.toml")
 def design(study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None, as_json: JsonOpt = False) -> None:
-    """Print the runs that answer the study: grid, FLOPs, tokens, epochs, expected time on this machine."""
+    """Print the runs that would be trained, and how long.
+
+    Grid, FLOPs, tokens, epochs, and the time on this machine, measured by a few real steps of each size.
+    """
     work = _open(study, folder)
     if as_json:
         _prepare(work)
@@ -146,7 +149,10 @@ def runs(
 
 @app.command(epilog="Example: isoflop fit studies/quickstart")
 def fit(study: StudyArg, folder: FolderOpt = None, as_json: JsonOpt = False) -> None:
-    """Fit how the loss depends on size and tokens, by the paper's three approaches."""
+    """Fit how loss depends on size and tokens.
+
+    By the three approaches of Hoffmann et al. 2022.
+    """
     work = _open(study, folder)
     fits = work.fit()
     if as_json:
@@ -166,7 +172,7 @@ def plan(
     extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Accept a budget far beyond the largest run.")] = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Say how big a model, on how many tokens, at what loss, for a budget."""
+    """Say how big a model, on how many tokens."""
     from isoflop.report import export, tables
 
     work = _open(study, folder)
@@ -180,7 +186,10 @@ def plan(
 
 @app.command(epilog="Example: isoflop validate studies/quickstart")
 def validate(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = "pool", workers: WorkersOpt = None, as_json: JsonOpt = False) -> None:
-    """Prove it: train the predicted optimum and a model four times larger at equal compute."""
+    """Train the predicted optimum against a larger model.
+
+    At equal compute: the study's target. Says which won, and whether the predicted loss was right.
+    """
     work = _open(study, folder)
     fits = work.fit()
     _train(work, work.proof(fits=fits), launcher, workers, title="proof")
@@ -196,7 +205,10 @@ def validate(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = 
 
 @app.command(epilog="Example: isoflop report studies/quickstart")
 def report(study: StudyArg, folder: FolderOpt = None) -> None:
-    """Write the report: one HTML file that opens offline, with its figures as SVG and PNG beside it."""
+    """Write the report: one page that opens offline.
+
+    Its figures lie beside it as SVG and PNG.
+    """
     work = _open(study, folder)
     out.print(f"Report: {work.report(work.results(command=_command()))}", soft_wrap=True)
 

@@ -20,8 +20,7 @@ from isoflop.runs import RunRecord, RunSpec
 from isoflop.store import FINISHED, Claim, Store, owner
 
 TICK = 0.5  # seconds between looks at leases and silent workers
-SILENCE = 900.0  # seconds; assumption: a worker that says nothing for that long hangs. It speaks several times a second, or once a step where
-# steps are slower; silent are only its first step and the measurement of the loss, a forward pass over eval_tokens
+SILENCE = 900.0  # seconds; assumption: a worker that says nothing for that long hangs. It speaks several times a second, or once a step where steps are slower
 GRACE = 10.0  # seconds a worker has to write a checkpoint after Ctrl-C
 STILLBORN = 3  # workers that die in a row before they are ready: it is no accident
 

@@ -27,6 +27,7 @@ class Plan:
     params_interval: Interval
     tokens_interval: Interval
     loss_interval: Interval  # for one new run, residual spread included
+    loss_by: Approach  # whose loss that is
     shape: Shape  # the family's nearest
     shape_tokens: float  # that the budget pays for at that shape, by its own FLOPs
     reach: float  # the budget over the largest budget fitted
@@ -62,6 +63,7 @@ def plan(fit: Fit, flops: float, *, family: str, vocab: int, context: int, extra
         params_interval=fit.interval(lambda law: _scalar(law, flops, "params")),
         tokens_interval=fit.interval(lambda law: _scalar(law, flops, "tokens")),
         loss_interval=fit.prediction_interval(flops) if math.isfinite(loss) else (math.nan, math.nan),
+        loss_by=fit.approach,
         shape=shape,
         shape_tokens=flops / shape.flops_per_token.training,
         reach=flops / fit.reach_flops,

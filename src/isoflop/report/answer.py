@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from isoflop import units
+from isoflop.fit import APPROACHES
 from isoflop.plan import Plan
 from isoflop.report import contenders
 from isoflop.report.results import Results
@@ -74,7 +75,8 @@ def _expectation(results: Results, plan: Plan) -> str:
     if not math.isfinite(plan.loss):
         return "What loss to expect there is not known."
     interval = between(*plan.loss_interval)
-    words = f"Expect a loss of {nats(plan.loss)} nats per token" + (f" (80 % interval {interval})" if interval else "")
+    by = "" if plan.loss_by == plan.approach else f" by Approach {1 + APPROACHES.index(plan.loss_by)}"
+    words = f"Expect a loss of {nats(plan.loss)} nats per token{by}" + (f" (80 % interval {interval})" if interval else "")
     words += f", {plan.reach:.1f} times beyond the largest run of the sweep." if plan.reach > 1.05 else "."
     sizes = sorted(p.params for p in results.plans)
     if len(sizes) > 1:
