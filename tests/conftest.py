@@ -13,12 +13,12 @@ name = "tiny"
 corpus = "text.txt"
 validation = 0.2
 context = 16
-budgets = ["1e9", "2e9", "4e9"]
+budgets = ["5e8", "1e9", "2e9"]
 sizes = [8, 12, 16, 20]
 seeds = 2
 batch_scale = 4
 eval_tokens = 4096
-target = "1.2e10"
+target = "6e9"
 [proof]
 oversize = 2.0
 """

@@ -331,10 +331,10 @@ def main() -> None:
     try:
         app()
     except UsageError as error:
-        err.print(f"isoflop: {error}", markup=False)
+        err.print(f"isoflop: {error}", soft_wrap=True)
         sys.exit(2)
     except IsoflopError as error:
-        err.print(f"isoflop: {error}", markup=False)
+        err.print(f"isoflop: {error}", soft_wrap=True)
         sys.exit(1)
 
 

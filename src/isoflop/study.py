@@ -147,8 +147,8 @@ def _toml(value: object) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case float() if value >= 1e6:
-            return f"{value!r}"
+        case float() if value >= 1e6:  # 1.6e+12, in as few digits as read back the same
+            return next(text for digits in range(17) if float(text := f"{value:.{digits}e}") == value)
         case str():
             return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         case tuple():

@@ -113,7 +113,10 @@ def _read(origins: tuple[File | HubDataset, ...], path: Path, request: Request, 
         spooled = spool.finish(path, validation=request["validation"], seed=request["seed"])
     if len(spooled) < 2:
         left_out = ", ".join(f"{n} {reason}" for reason, n in spool.dropped.items()) or "none"
-        what = f"the corpus has {len(spooled)} document{'s' * (len(spooled) != 1)} of {NEAR_EMPTY} or more non-blank characters (left out: {left_out})"
+        named = ", ".join(request["sources"])
+        what = (
+            f"the corpus ({named}) has {len(spooled)} document{'s' * (len(spooled) != 1)} of {NEAR_EMPTY} or more non-blank characters (left out: {left_out})"
+        )
         raise CorpusError(f"{what}, but one is needed to train on and another to measure on. Give more files, or one of over 64 kB.")
     report("reading", 1.0)
     return spooled, dict(sorted(spool.dropped.items()))
