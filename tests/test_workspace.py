@@ -1,5 +1,6 @@
 """A whole study, end to end, at the smallest size that is real."""
 
+import dataclasses
 import math
 import os
 import random
@@ -13,6 +14,7 @@ import pytest
 
 import isoflop
 from conftest import records, start
+from isoflop.design import _recipe
 from isoflop.errors import FitError, StudyError
 from isoflop.store import files
 
@@ -130,6 +132,21 @@ def test_the_other_design_family_tokenizer_and_rival_work_as_well(study, tmp_pat
     assert {c.label for c in validation.contenders} <= {"chinchilla", "gopher", "kaplan"}
     assert all(c.record.flops == pytest.approx(2.5e10, rel=0.01) for c in validation.contenders)
     assert work.report().is_file()
+
+
+def test_a_newer_recipe_does_not_undo_a_finished_study(undisturbed, tmp_path, monkeypatch):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "study")
+    before = isoflop.open(folder).results()
+    newer = dataclasses.replace(_recipe.RECIPES["small"], lr=0.123)
+    monkeypatch.setitem(_recipe.RECIPES, "small", newer)
+    work = isoflop.open(folder)
+    after = work.results()
+    assert after.runs.digest == before.runs.digest
+    assert after.validation == before.validation
+    assert len(work.unfinished(work.design().specs)) == 13  # training again would be by the newer one
+    (folder / "study.toml").write_text((folder / "study.toml").read_text().replace("lr_scale = 1.0", "lr_scale = 2.0"))
+    with pytest.raises(FitError, match="13 of 13 runs are not trained yet"):
+        isoflop.open(folder).runs()
 
 
 def test_part_of_a_grid_is_not_fitted(study):

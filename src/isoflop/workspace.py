@@ -16,11 +16,12 @@ from isoflop.plan import Plan
 from isoflop.report import export
 from isoflop.report.results import Results
 from isoflop.runs import Group, RunRecord, Runs, RunSpec
-from isoflop.store import Store, files
+from isoflop.store import FINISHED, Store, files
 from isoflop.study import Study
 from isoflop.validate import Validation
 
-STUDY_FILE = "study.toml"
+STUDY_FILE = "study.toml"  # as last asked for
+TRAINED_FILE = "trained.toml"  # as last trained
 SWEEP: tuple[Group, ...] = ("isoflop", "horizons", "noise")
 PROOF: tuple[Group, ...] = ("proof",)
 HOME = Path("studies")
@@ -62,9 +63,7 @@ class Workspace:
         s = self.study
         corpus = data.prepare(s.corpus, folder=self.folder / "data", tokenizer=s.tokenizer, validation=s.validation, seed=s.seed, on_progress=on_progress)
         self.__dict__["corpus"] = corpus
-        kept, shown = self.folder / STUDY_FILE, studies.show(s).encode()
-        if not kept.is_file() or kept.read_bytes() != shown:
-            files.write(kept, shown)
+        self._keep_study(STUDY_FILE)
         return corpus
 
     @functools.cached_property
@@ -130,6 +129,7 @@ class Workspace:
         with Store(self.folder) as store, store.lock() as notes:
             for note in notes:
                 tell(Mended(note=note))
+            self._keep_study(TRAINED_FILE)
             store.add(specs, instead_of=PROOF if all(spec.group in PROOF for spec in specs) else SWEEP)
             if retry:
                 store.retry([spec.id for spec in specs])
@@ -166,7 +166,7 @@ class Workspace:
         Raises:
             FitError: Some runs of the design are not trained yet, or none finished well.
         """
-        specs = self.design().specs
+        specs = self._as_trained(self.design().specs, SWEEP)
         records = self.records(specs)
         if len(records) < len(specs):
             missing = len(specs) - len(records)
@@ -212,7 +212,7 @@ class Workspace:
         return Results(
             study=self.study,
             corpus=self.corpus,
-            records=(*self.records(self.design().specs), *fought),
+            records=(*self.records(self._as_trained(self.design().specs, SWEEP)), *fought),
             runs=runs,
             fits=fits.fits,
             left_out_fits=fits.left_out,
@@ -226,7 +226,7 @@ class Workspace:
         """Records of the proof, what it showed, and why it shows nothing where it does not: no reason to withhold the rest."""
         records: tuple[RunRecord, ...] = ()
         try:
-            proof = self.proof(fits=fits, plans=plans)
+            proof = self._as_trained(self.proof(fits=fits, plans=plans), PROOF)
             records = self.records(proof)
             return records, validate.judge(plans, fits.fits, records, kaplan=self.study.proof.kaplan) if len(records) == len(proof) else None, ""
         except (ValidationError, DesignError) as error:
@@ -235,6 +235,28 @@ class Workspace:
     def report(self, results: Results | None = None) -> Path:
         """Write the report, and give the path of its page."""
         return report.write(results or self.results(), self.folder / "report")
+
+    def _as_trained(self, designed: Sequence[RunSpec], groups: Sequence[Group]) -> tuple[RunSpec, ...]:
+        """The runs of the same cells that were trained for this very study, if they are there: a newer recipe does not undo a finished study."""
+        with Store(self.folder) as store:
+            rows = [row for row in store.rows() if row.current and row.spec.group in groups]
+        same = sorted(_cell(row.spec) for row in rows) == sorted(_cell(spec) for spec in designed)
+        whole = same and all(row.status in FINISHED for row in rows)
+        return tuple(row.spec for row in rows) if whole and self._unchanged() else tuple(designed)
+
+    def _unchanged(self) -> bool:
+        kept = self.folder / TRAINED_FILE
+        return kept.is_file() and studies.load(kept) == self.study
+
+    def _keep_study(self, name: str) -> None:
+        kept, shown = self.folder / name, studies.show(self.study).encode()
+        if not kept.is_file() or kept.read_bytes() != shown:
+            files.write(kept, shown)
+
+
+def _cell(spec: RunSpec) -> tuple[str, str, float, int, str]:
+    """What a run is for, whatever the recipe trains it by."""
+    return spec.label, spec.shape.model_dump_json(), spec.budget, spec.seed, spec.data
 
 
 def cores() -> int:
