@@ -181,7 +181,6 @@ def test_a_bundle_of_novels_is_a_corpus_with_the_same_digest_wherever_it_is_buil
 
 
 def test_a_dataset_is_read_by_name(tmp_path: Path, corpus: data.Corpus) -> None:
-    pytest.importorskip("datasets", reason="the extra `hub` is not installed")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in documents(40)), encoding="utf-8")
     assert prepare(f"hf:{tmp_path / 'set'}::train", folder=tmp_path / "data").digest == corpus.digest
