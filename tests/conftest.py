@@ -2,12 +2,14 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run begun in the background ignores Ctrl-C, and so would what it starts
 STUDY = """
 name = "tiny"
 corpus = "text.txt"

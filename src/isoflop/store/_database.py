@@ -54,6 +54,9 @@ def connect(folder: Path, fill: Callable[[sqlite3.Connection], None]) -> sqlite3
             with transaction(db):
                 _make(db, fill)
         _check_specs(db)
+    except UnicodeDecodeError as error:  # SQLite quotes the damaged text in its complaint, which Python then cannot read
+        db.close()
+        raise sqlite3.DatabaseError(f"its text is damaged: {error}") from error
     except BaseException:
         db.close()
         raise
