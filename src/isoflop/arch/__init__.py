@@ -1,18 +1,39 @@
 """Architectures: what a model costs, and (in each family's module.py) the model itself.
 
 A family is a folder: `shape.py` counts, without torch; `module.py` holds the `torch.nn.Module`. A family's one dial is its width.
+What a shape takes: `Shape.params` by group, `flops` a token by convention, `training_memory`, `serving_memory`; `nearest` is the way back.
 """
 
-import math
-from collections.abc import Iterator
-from typing import Literal, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, Self, cast
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from isoflop import _registry
+from isoflop.arch import _nearest
+from isoflop.arch._flops import BACKWARD, FLOP_CONVENTIONS, FlopConvention, Flops, flops
+from isoflop.arch._grid import depth, heads, large_kv_size, widths
+from isoflop.arch._memory import (
+    FLOAT32_ADAMW,
+    MIXED_ADAMW,
+    Activations,
+    Memory,
+    Recompute,
+    Saved,
+    States,
+    activations,
+    kv_cache_per_token,
+    serving_memory,
+    training_memory,
+)
+from isoflop.errors import UsageError
 
-Convention = Literal["total", "nonembedding"]
-BACKWARD = 2.0  # a backward pass costs twice its forward: Kaplan et al. 2020, Sec. 2.1; Hoffmann et al. 2022, App. F
+Convention = Literal["total", "nonembedding", "with_head"]
+CONVENTIONS: Mapping[Convention, str] = {
+    "total": "every parameter, a tied embedding once (Hoffmann et al. 2022)",
+    "nonembedding": "neither embedding nor output head (Kaplan et al. 2020)",
+    "with_head": "the output head, tied or not, but no input embedding of its own (Porian et al. 2024)",
+}
 
 
 class ParamGroups(BaseModel):
@@ -31,8 +52,19 @@ class ParamGroups(BaseModel):
         return self.embedding + self.attention + self.position + self.feed_forward + self.norm + self.head
 
     def count(self, convention: Convention) -> int:
-        """Parameters by a convention: "total" (Hoffmann et al. 2022) or "nonembedding" (Kaplan et al. 2020)."""
-        return self.total if convention == "total" else self.total - self.embedding - self.head
+        """Parameters by one of CONVENTIONS.
+
+        Raises:
+            UnknownNameError: No such convention.
+        """
+        _registry.check(convention, CONVENTIONS, noun="way of counting parameters")
+        match convention:
+            case "total":
+                return self.total
+            case "nonembedding":
+                return self.total - self.embedding - self.head
+            case "with_head":  # one matrix is embedding and head if tied, so that it counts; else the embedding does not
+                return self.total - (self.embedding if self.head else 0)
 
 
 class FlopParts(BaseModel):
@@ -58,7 +90,13 @@ class FlopParts(BaseModel):
 
 
 class Shape(BaseModel):
-    """Sizes of one model, in the words of Hoffmann et al. 2022, Table A9."""
+    """Sizes of one model, in the words of Hoffmann et al. 2022, Table A9.
+
+    What was not given is not in its dump either, so that shapes written before a key was there keep their ids.
+
+    Raises:
+        UsageError: The family is not built with fewer key-value heads or an own head, or the heads cannot share them evenly.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     arch: str
@@ -69,6 +107,38 @@ class Shape(BaseModel):
     ffw_size: PositiveInt
     vocab: PositiveInt
     context: PositiveInt
+    n_kv_heads: PositiveInt | None = None  # of keys and values, each shared by as many queries (Ainslie et al. 2023); None: a pair for every head
+    tied: bool = True  # the output head is the embedding
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_say_it(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("n_kv_heads") is not None and values["n_kv_heads"] == values.get("n_heads"):
+            return {key: value for key, value in values.items() if key != "n_kv_heads"}
+        return values
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.n_kv_heads is not None and self.n_heads % self.n_kv_heads:
+            raise UsageError(f"{self.n_heads} heads cannot share {self.n_kv_heads} key-value heads evenly. Take a number of them that divides {self.n_heads}.")
+        if (self.n_kv_heads is not None or not self.tied) and not get(self.arch).VARIANTS:
+            what = "fewer key-value heads than heads" if self.n_kv_heads is not None else "an output head of its own"
+            raise UsageError(f"{self.arch} is not built with {what}, since its paper has none. Take llama, or leave that out.")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults_of_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dump: dict[str, Any] = handler(self)
+        if self.n_kv_heads is None:
+            dump.pop("n_kv_heads", None)
+        if self.tied:
+            dump.pop("tied", None)
+        return dump
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
 
     @property
     def params(self) -> ParamGroups:
@@ -78,18 +148,30 @@ class Shape(BaseModel):
     def flops_per_token(self) -> FlopParts:
         return get(self.arch).flops_per_token(self)
 
+    @property
+    def saved(self) -> Saved:
+        return get(self.arch).saved(self)
+
 
 class Family(Protocol):
     """What a family's shape.py offers."""
 
+    VARIANTS: bool  # whether it is built with n_kv_heads and with tied = False
+
     def at(self, d_model: int, *, vocab: int, context: int) -> Shape:
-        """The family's shape at a width."""
+        """The family's shape at a width; below 512 wide this is what sweeps train."""
+
+    def large(self, d_model: int, n_layers: int, *, vocab: int, context: int) -> Shape:
+        """The family's shape from 512 wide, where every size is a multiple of 64."""
 
     def params(self, shape: Shape) -> ParamGroups:
         """Parameters by group, equal to what the built module has."""
 
     def flops_per_token(self, shape: Shape) -> FlopParts:
         """Forward FLOPs per token by part, equal to what the built module does on one sequence."""
+
+    def saved(self, shape: Shape) -> Saved:
+        """Numbers per token that a layer keeps for its backward pass."""
 
 
 def get(name: str) -> Family:
@@ -102,41 +184,53 @@ def get(name: str) -> Family:
     return cast("Family", __import__(f"{__name__}.{name}.shape", fromlist=["shape"]))
 
 
-def widths() -> Iterator[int]:
-    """Widths a family is built at, smallest first: 8, 12, 16, 24, ... by eights to 128, then eight steps an octave."""
-    yield from (8, 12)
-    yield from range(16, 64, 8)
-    octave = 64
-    while True:
-        yield from range(octave, 2 * octave, octave // 8)
-        octave *= 2
-
-
 def nearest(name: str, params: float, *, vocab: int, context: int, convention: Convention = "total") -> Shape:
-    """The family's shape whose parameter count is nearest, in log, to a target."""
-    family = get(name)
-    below: Shape | None = None
-    for d_model in widths():
-        shape = family.at(d_model, vocab=vocab, context=context)
-        if shape.params.count(convention) >= params:
-            break
-        below = shape
-    if below is None:
-        return shape
-    over = math.log(shape.params.count(convention) / params)
-    under = math.log(params / below.params.count(convention))
-    return shape if over < under else below
+    """The family's best real shape near a parameter count.
 
+    Below 512 wide the nearest rung of the ladder that sweeps are laid out on. From there on, widths are multiples of 64 to 1024 and of 128
+    above, heads as in Hoffmann et al. 2022, Table A9, and the depth may leave `depth` by a sixth if that comes nearer to the count.
 
-def depth(d_model: int) -> int:
-    """Layers at a width: through the smallest and the largest rows of Hoffmann et al. 2022, Table A9 (512 wide, 8 deep; 8192 wide, 80 deep), at least 2."""
-    return max(2, round(8 * math.pow(d_model / 512, math.log(10) / math.log(16))))
+    Args:
+        name: Family.
+        params: Wanted, by `convention`.
+        vocab: Of the tokenizer.
+        context: Tokens a sequence.
+        convention: One of CONVENTIONS.
 
-
-def heads(d_model: int) -> int:
-    """Heads at a width: an even kv_size near 64 at 512 wide, never above 128 (Table A9: 64 to 128), and near 8 from 32 wide down.
-
-    Small models want several narrow heads more than one wide one: benchmarks/recipe.md.
+    Raises:
+        UnknownNameError: No such family or convention.
+        UsageError: Not a positive finite count.
     """
-    kv_size = min(128.0, max(8.0, 8 * math.pow(d_model / 32, 0.75)))
-    return min((h for h in range(1, d_model // 2 + 1) if d_model % (2 * h) == 0), key=lambda h: (round(abs(math.log(d_model / h / kv_size)), 6), -h))
+    return _nearest.search(get(name), params, vocab=vocab, context=context, convention=convention)
+
+
+__all__ = [
+    "BACKWARD",
+    "CONVENTIONS",
+    "FLOAT32_ADAMW",
+    "FLOP_CONVENTIONS",
+    "MIXED_ADAMW",
+    "Activations",
+    "Convention",
+    "Family",
+    "FlopConvention",
+    "FlopParts",
+    "Flops",
+    "Memory",
+    "ParamGroups",
+    "Recompute",
+    "Saved",
+    "Shape",
+    "States",
+    "activations",
+    "depth",
+    "flops",
+    "get",
+    "heads",
+    "kv_cache_per_token",
+    "large_kv_size",
+    "nearest",
+    "serving_memory",
+    "training_memory",
+    "widths",
+]

@@ -34,8 +34,8 @@ def build(shape: Shape, *, seed: int) -> nn.Module:
 class Gopher(nn.Module):
     """Tokens to logits, or with targets to their cross-entropy in nats."""
 
-    distance_DT: Tensor  # noqa: N815 -- the suffix is the shape
-    mask_TT: Tensor  # noqa: N815
+    distance_DT: Tensor
+    mask_TT: Tensor
 
     def __init__(self, shape: Shape, generator: torch.Generator) -> None:
         super().__init__()

@@ -1,6 +1,8 @@
 """What a model of the paper's family costs (Rae et al. 2021; Hoffmann et al. 2022, Table A9)."""
 
-from isoflop.arch import FlopParts, ParamGroups, Shape, depth, heads
+from isoflop.arch import FlopParts, ParamGroups, Saved, Shape, depth, heads, large_kv_size
+
+VARIANTS = False  # Rae et al. 2021 have as many key-value heads as heads, and the tied embedding is what Table A9's counts need
 
 
 def at(d_model: int, *, vocab: int, context: int) -> Shape:
@@ -12,6 +14,21 @@ def at(d_model: int, *, vocab: int, context: int) -> Shape:
         n_layers=depth(d_model),
         n_heads=n_heads,
         kv_size=d_model // n_heads,
+        ffw_size=4 * d_model,
+        vocab=vocab,
+        context=context,
+    )
+
+
+def large(d_model: int, n_layers: int, *, vocab: int, context: int) -> Shape:
+    """The family's shape from 512 wide, as the rows of Table A9."""
+    kv_size = large_kv_size(d_model)
+    return Shape(
+        arch="gopher",
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=d_model // kv_size,
+        kv_size=kv_size,
         ffw_size=4 * d_model,
         vocab=vocab,
         context=context,
@@ -44,3 +61,12 @@ def flops_per_token(shape: Shape) -> FlopParts:
         feed_forward=2.0 * L * 2 * d * f,
         head=2.0 * d * shape.vocab,
     )
+
+
+def saved(shape: Shape) -> Saved:
+    """Numbers per token that a layer keeps: queries twice, with the content's and with the position's bias; the unit's input and output.
+
+    Keys of distances are left out: they are of a step, not of its sequences.
+    """
+    d, f, kh = shape.d_model, shape.ffw_size, shape.kv_size * shape.n_heads
+    return Saved(norm=2 * d, attention=d + 5 * kh, weights=shape.n_heads * shape.context, feed_forward=d + 2 * f)

@@ -1,1 +1,1 @@
-"""RMSNorm, rotary positions, SwiGLU, tied embedding, no biases."""
+"""RMSNorm, rotary positions, SwiGLU, no biases; grouped queries and a head of its own by choice."""

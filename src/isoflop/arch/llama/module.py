@@ -1,4 +1,4 @@
-"""The llama family as a module: RMSNorm, rotary positions, SwiGLU, tied embedding, no biases (Touvron et al. 2023).
+"""The llama family as a module: RMSNorm, rotary positions, SwiGLU, no biases (Touvron et al. 2023); grouped queries and an own head by choice.
 
 Written for one CPU core and widths of 8 to 128, where plain PyTorch spends most of a step outside its matrix products
 (`benchmarks/step_speed.py` measures it). Hence three choices:
@@ -8,11 +8,13 @@ Written for one CPU core and widths of 8 to 128, where plain PyTorch spends most
 2. a block is one autograd node with its backward pass written out, so that few and large operations remain;
 3. a norm's gain is multiplied into the matrix after it: the matrix is smaller than the activations.
 
-Axes: B sequences, T positions, M = B x T tokens, D d_model, H heads, K kv_size, C = K / 2 rotated pairs, A = H x K,
-F ffw_size, V vocab, P = 2 for (queries, keys), X = 2 for the two numbers of a rotated pair.
+Axes: B sequences, T positions, M = B x T tokens, D d_model, H heads, G key-value heads, R = H / G queries each, K kv_size,
+C = K / 2 rotated pairs, A = H x K (A + 2 x G x K in the joint matrix), F ffw_size, V vocab, N = B x H (B x G of keys and values),
+P = 2 for (queries, keys), X = 2 for the two numbers of a rotated pair.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -33,8 +35,9 @@ def build(shape: Shape, *, seed: int) -> nn.Module:
 class Llama(nn.Module):
     """Tokens to logits, or with targets to their cross-entropy in nats."""
 
-    rotation_XCT: Tensor  # noqa: N815 -- the suffix is the shape
-    mask_TT: Tensor  # noqa: N815
+    head_VD: nn.Parameter | None
+    rotation_XCT: Tensor
+    mask_TT: Tensor
 
     def __init__(self, shape: Shape, generator: torch.Generator) -> None:
         super().__init__()
@@ -43,6 +46,8 @@ class Llama(nn.Module):
         self.embedding_VD = _normal(V, D, std=0.2 / math.sqrt(D), generator=generator)
         self.blocks = nn.ModuleList(Block(shape, generator) for _ in range(shape.n_layers))
         self.norm_D = nn.Parameter(torch.ones(D))
+        # Drawn last, so that all else is as in the tied model; the embedding's size does not matter to a normed stream.
+        self.register_parameter("head_VD", None if shape.tied else _normal(V, D, std=0.2 / math.sqrt(D), generator=generator))
         angle_CT = ROPE_BASE ** (-torch.arange(0, K, 2, dtype=torch.float64) / K)[:, None] * torch.arange(T)
         self.register_buffer("rotation_XCT", torch.stack((angle_CT.cos(), angle_CT.sin())).float(), persistent=False)
         self.register_buffer("mask_TT", torch.full((T, T), -math.inf).triu(1), persistent=False)
@@ -54,7 +59,8 @@ class Llama(nn.Module):
         rotation_XCT, mask_TT = self.rotation_XCT[..., :T], self.mask_TT[:T, :T]
         for block in self.blocks:
             x_DM = block(x_DM, rotation_XCT, mask_TT)
-        logits_MV: Tensor = Head.apply(x_DM, self.norm_D, self.embedding_VD)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+        head_VD = self.embedding_VD if self.head_VD is None else self.head_VD
+        logits_MV: Tensor = Head.apply(x_DM, self.norm_D, head_VD)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         if targets_BT is None:
             return logits_MV.view(B, T, -1)
         return functional.cross_entropy(logits_MV, targets_BT.flatten(), reduction=reduction)
@@ -66,11 +72,11 @@ class Block(nn.Module):
     def __init__(self, shape: Shape, generator: torch.Generator) -> None:
         super().__init__()
         D, A, F = shape.d_model, shape.n_heads * shape.kv_size, shape.ffw_size
-        self.n_heads = shape.n_heads
+        self.heads = shape.n_heads, shape.kv_heads
         residual = 1 / math.sqrt(2 * shape.n_layers)  # Radford et al. 2019 (GPT-2), Sec. 2.3: residual outputs by 1 / sqrt(their number)
         self.norm_attention_D = nn.Parameter(torch.ones(D))
         # Assumption: variance 1 / fan-in. GPT-2's fixed 0.02 is that at 2500 wide and 18 times too small at 8 wide.
-        self.attention_qkv_AD = _normal(3 * A, D, std=1 / math.sqrt(D), generator=generator)
+        self.attention_qkv_AD = _normal(A + 2 * shape.kv_heads * shape.kv_size, D, std=1 / math.sqrt(D), generator=generator)
         self.attention_out_DA = _normal(D, A, std=residual / math.sqrt(A), generator=generator)
         self.norm_feed_forward_D = nn.Parameter(torch.ones(D))
         self.feed_forward_in_FD = _normal(2 * F, D, std=1 / math.sqrt(D), generator=generator)  # gate, then up
@@ -80,7 +86,7 @@ class Block(nn.Module):
         """The stream after the block."""
         attention = self.norm_attention_D, self.attention_qkv_AD, self.attention_out_DA
         feed_forward = self.norm_feed_forward_D, self.feed_forward_in_FD, self.feed_forward_out_DF
-        x_DM = Attention.apply(x_DM, *attention, rotation_XCT, mask_TT, self.n_heads)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+        x_DM = Attention.apply(x_DM, *attention, rotation_XCT, mask_TT, *self.heads)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         out_DM: Tensor = FeedForward.apply(x_DM, *feed_forward)  # type: ignore[no-untyped-call]
         return out_DM
 
@@ -89,41 +95,49 @@ class Attention(torch.autograd.Function):
     """x + out(attention(qkv(norm(x)))) as one autograd node."""
 
     @staticmethod
-    def forward(ctx: Any, x_DM: Tensor, gain_D: Tensor, qkv_AD: Tensor, out_DA: Tensor, rotation_XCT: Tensor, mask_TT: Tensor, H: int) -> Tensor:  # noqa: PLR0917 -- autograd's form
+    def forward(  # noqa: PLR0917 -- autograd passes by position
+        ctx: Any, x_DM: Tensor, gain_D: Tensor, qkv_AD: Tensor, out_DA: Tensor, rotation_XCT: Tensor, mask_TT: Tensor, H: int, G: int
+    ) -> Tensor:
         T, A = mask_TT.shape[0], out_DA.shape[1]
         B, K = x_DM.shape[1] // T, A // H
         h_DM, scale_M = _normed(x_DM)
         gained_AD = qkv_AD * gain_D
         qkv_AM = gained_AD @ h_DM
-        qk_PNKT = x_DM.new_empty(2, B * H, K, T)  # N = B x H
-        _rotate(qkv_AM[: 2 * A].view(2, H, 2, K // 2, B, T).permute(0, 4, 1, 2, 3, 5), rotation_XCT, sign=1, out=qk_PNKT.view(2, B, H, 2, K // 2, T))
-        q_NKT, k_NKT = qk_PNKT.unbind()
-        v_NKT = qkv_AM[2 * A :].view(H, K, B, T).permute(2, 0, 1, 3).reshape(B * H, K, T)
-        p_NTT = torch.baddbmm(mask_TT, q_NKT.mT, k_NKT, alpha=K**-0.5).softmax(-1)
-        o_AM = torch.bmm(v_NKT, p_NTT.mT).view(B, H, K, T).permute(1, 2, 0, 3).reshape(A, B * T)
+        qk_S = x_DM.new_empty((H + G) * B * K * T)
+        for rows_PBHXCT, turned_PBHXCT in _queries_and_keys(qkv_AM, qk_S, (B, H, G)):
+            _rotate(rows_PBHXCT, rotation_XCT, sign=1, out=turned_PBHXCT)
+        q_NKT, k_NKT = qk_S[: H * B * K * T].view(-1, K, T), qk_S[H * B * K * T :].view(-1, K, T)
+        v_NKT = qkv_AM[A + G * K :].view(G, K, B, T).permute(2, 0, 1, 3).reshape(B * G, K, T)
+        p_NTT = torch.baddbmm(mask_TT, q_NKT.mT, _shared(k_NKT, H // G), alpha=K**-0.5).softmax(-1)
+        o_AM = torch.bmm(_shared(v_NKT, H // G), p_NTT.mT).view(B, H, K, T).permute(1, 2, 0, 3).reshape(A, B * T)
         ctx.save_for_backward(h_DM, scale_M, gain_D, qkv_AD, gained_AD, out_DA, q_NKT, k_NKT, v_NKT, p_NTT, o_AM, rotation_XCT)
-        ctx.H = H
+        ctx.heads = H, G
         return torch.addmm(x_DM, out_DA, o_AM)
 
     @staticmethod
     def backward(ctx: Any, dx_DM: Tensor) -> tuple[Tensor | None, ...]:
         h_DM, scale_M, gain_D, qkv_AD, gained_AD, out_DA, q_NKT, k_NKT, v_NKT, p_NTT, o_AM, rotation_XCT = ctx.saved_tensors
-        N, K, T = q_NKT.shape
-        H, B, A = ctx.H, N // ctx.H, out_DA.shape[1]
+        (N, K, T), (H, G), A = q_NKT.shape, ctx.heads, out_DA.shape[1]
+        B, R = N // H, H // G
         dout_DA = dx_DM @ o_AM.t()
         do_NKT = (out_DA.t() @ dx_DM).view(H, K, B, T).permute(2, 0, 1, 3).reshape(N, K, T)
-        dqkv_AM = dx_DM.new_empty(3 * A, B * T)
-        dqkv_AM[2 * A :].view(H, K, B, T).permute(2, 0, 1, 3).copy_(torch.bmm(do_NKT, p_NTT).view(B, H, K, T))
-        ds_NTT = torch._softmax_backward_data(torch.bmm(do_NKT.mT, v_NKT), p_NTT, -1, p_NTT.dtype)  # noqa: SLF001 -- autograd's own, one pass
-        dqk_PNKT = dx_DM.new_empty(2, N, K, T)
-        torch.bmm(k_NKT, ds_NTT.mT, out=dqk_PNKT[0])
-        torch.bmm(q_NKT, ds_NTT, out=dqk_PNKT[1])
-        dqk_PNKT *= K**-0.5
-        dqk_PBHXCT = dqkv_AM[: 2 * A].view(2, H, 2, K // 2, B, T).permute(0, 4, 1, 2, 3, 5)
-        _rotate(dqk_PNKT.view(2, B, H, 2, K // 2, T), rotation_XCT, sign=-1, out=dqk_PBHXCT)
+        dqkv_AM = dx_DM.new_empty(A + 2 * G * K, B * T)
+        dqkv_AM[A + G * K :].view(G, K, B, T).permute(2, 0, 1, 3).copy_(_gathered(torch.bmm(do_NKT, p_NTT), R).view(B, G, K, T))
+        dp_NTT = torch.bmm(do_NKT.mT, _shared(v_NKT, R))
+        ds_NTT = torch._softmax_backward_data(dp_NTT, p_NTT, -1, p_NTT.dtype)  # noqa: SLF001 -- autograd's own, one pass
+        dqk_S = dx_DM.new_empty((H + G) * B * K * T)
+        dq_NKT, dk_NKT = dqk_S[: N * K * T].view(-1, K, T), dqk_S[N * K * T :].view(-1, K, T)
+        torch.bmm(_shared(k_NKT, R), ds_NTT.mT, out=dq_NKT)
+        if R == 1:
+            torch.bmm(q_NKT, ds_NTT, out=dk_NKT)
+        else:
+            dk_NKT.copy_(_gathered(torch.bmm(q_NKT, ds_NTT), R))
+        dqk_S *= K**-0.5
+        for rows_PBHXCT, turned_PBHXCT in _queries_and_keys(dqkv_AM, dqk_S, (B, H, G)):
+            _rotate(turned_PBHXCT, rotation_XCT, sign=-1, out=rows_PBHXCT)
         dgained_AD = (h_DM @ dqkv_AM.t()).t()  # not dqkv @ h.t(): 4 times slower at 8 wide, MKL's worst case
         dx_DM = _norm_backward(dx_DM, gained_AD.t() @ dqkv_AM, h_DM, scale_M)
-        return dx_DM, (dgained_AD * qkv_AD).sum(0), dgained_AD * gain_D, dout_DA, None, None, None
+        return dx_DM, (dgained_AD * qkv_AD).sum(0), dgained_AD * gain_D, dout_DA, None, None, None, None
 
 
 class FeedForward(torch.autograd.Function):
@@ -154,21 +168,21 @@ class FeedForward(torch.autograd.Function):
 
 
 class Head(torch.autograd.Function):
-    """Logits of the normed stream as one autograd node; the matrix is the embedding."""
+    """Logits of the normed stream as one autograd node; the matrix is the embedding, or its own."""
 
     @staticmethod
-    def forward(ctx: Any, x_DM: Tensor, gain_D: Tensor, embedding_VD: Tensor) -> Tensor:
+    def forward(ctx: Any, x_DM: Tensor, gain_D: Tensor, head_VD: Tensor) -> Tensor:
         h_DM, scale_M = _normed(x_DM)
-        gained_VD = embedding_VD * gain_D
-        ctx.save_for_backward(h_DM, scale_M, gain_D, embedding_VD, gained_VD)
+        gained_VD = head_VD * gain_D
+        ctx.save_for_backward(h_DM, scale_M, gain_D, head_VD, gained_VD)
         return h_DM.t() @ gained_VD.t()
 
     @staticmethod
     def backward(ctx: Any, dlogits_MV: Tensor) -> tuple[Tensor, ...]:
-        h_DM, scale_M, gain_D, embedding_VD, gained_VD = ctx.saved_tensors
+        h_DM, scale_M, gain_D, head_VD, gained_VD = ctx.saved_tensors
         dgained_VD = (h_DM @ dlogits_MV).t()
         dx_DM = _norm_backward(None, gained_VD.t() @ dlogits_MV.t(), h_DM, scale_M)
-        return dx_DM, (dgained_VD * embedding_VD).sum(0), dgained_VD * gain_D
+        return dx_DM, (dgained_VD * head_VD).sum(0), dgained_VD * gain_D
 
 
 def _normed(x_DM: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,6 +203,30 @@ def _rotate(qk_PBHXCT: Tensor, rotation_XCT: Tensor, *, sign: int, out: Tensor) 
     torch.mul(qk_PBHXCT, cos_CT, out=out)
     out[:, :, :, 0].addcmul_(qk_PBHXCT[:, :, :, 1], sin_CT, value=-sign)
     out[:, :, :, 1].addcmul_(qk_PBHXCT[:, :, :, 0], sin_CT, value=sign)
+
+
+def _queries_and_keys(qkv_AM: Tensor, qk_S: Tensor, sizes: tuple[int, int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views (P, B, H, X, C, T) of the same numbers as features by tokens and as heads one after another.
+
+    Queries and keys at once where there are as many of both, one after the other where keys are fewer.
+    """
+    B, H, G = sizes
+    K, T = qk_S.numel() // ((H + G) * qkv_AM.shape[1]), qkv_AM.shape[1] // B
+    done = 0
+    for P, heads in ((2, H),) if G == H else ((1, H), (1, G)):
+        rows, size = slice(done * K, (done + P * heads) * K), slice(done * K * B * T, (done + P * heads) * K * B * T)
+        yield qkv_AM[rows].view(P, heads, 2, K // 2, B, T).permute(0, 4, 1, 2, 3, 5), qk_S[size].view(P, B, heads, 2, K // 2, T)
+        done += P * heads
+
+
+def _shared(kv_NKT: Tensor, R: int) -> Tensor:
+    """Keys or values for every head: each for the R heads after one another that share it."""
+    return kv_NKT if R == 1 else kv_NKT.repeat_interleave(R, 0)
+
+
+def _gathered(dkv_NKT: Tensor, R: int) -> Tensor:
+    """The gradient of what R heads share."""
+    return dkv_NKT if R == 1 else dkv_NKT.view(-1, R, *dkv_NKT.shape[1:]).sum(1)
 
 
 def _normal(rows: int, columns: int, *, std: float, generator: torch.Generator) -> nn.Parameter:

@@ -1,0 +1,136 @@
+"""Bytes that training a model takes, and serving it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from isoflop import _registry
+
+if TYPE_CHECKING:
+    from isoflop.arch import Shape
+
+Recompute = Literal["none", "selective", "full"]
+RECOMPUTE: Mapping[Recompute, str] = {
+    "none": "everything a layer's backward pass needs is kept",
+    "selective": "attention weights are made anew in the backward pass (Korthikanti et al. 2022), as flash attention does (Dao et al. 2022)",
+    "full": "only each layer's input is kept, and the layer run forward again (Chen et al. 2016): a third more FLOPs",
+}
+LOGIT_BYTES = 4  # the loss is taken in float32: Korthikanti et al. 2022, Sec. 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """Bytes a parameter takes in training."""
+
+    weights: float
+    gradients: float
+    optimizer: float  # moments, and a float32 copy of the weights where they are kept in 16 bits
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer
+
+
+MIXED_ADAMW = States(weights=2, gradients=2, optimizer=12)  # Rajbhandari et al. 2020 (ZeRO), Sec. 3.1: K = 12
+FLOAT32_ADAMW = States(weights=4, gradients=4, optimizer=8)  # two moments; what isoflop trains with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """Numbers per token that one layer keeps for its backward pass, each as wide as an activation."""
+
+    norm: int  # inputs of both norms
+    attention: int  # its input, queries, keys, values, and what its output projection reads
+    weights: int  # attention weights, for the whole context: what selective recomputation drops
+    feed_forward: int  # its input, and all that its non-linearity reads and gives
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """Bytes of activations of one step at their peak, by how much is computed anew."""
+
+    none: float
+    selective: float
+    full: float
+    parts: Mapping[str, float]  # of `none`: norm, attention, weights, feed_forward (all layers together), head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes of one whole model, however many devices they are spread over; nothing for buffers and fragments of an allocator."""
+
+    weights: float
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    activations: float = 0.0
+    kv_cache: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.kv_cache
+
+
+def training_memory(
+    shape: "Shape", *, sequences: float = 1, states: States = MIXED_ADAMW, recompute: Recompute = "selective", value_bytes: float = 2
+) -> Memory:
+    """Bytes of training with AdamW.
+
+    Args:
+        shape: Of any family.
+        sequences: That are in flight at once: the micro-batch, not the batch.
+        states: Bytes a parameter.
+        recompute: One of RECOMPUTE.
+        value_bytes: Of one activation: 2 in bf16, 4 in float32.
+
+    Raises:
+        UnknownNameError: No such way to recompute.
+    """
+    _registry.check(recompute, RECOMPUTE, noun="way to recompute")
+    N = shape.params.total
+    return Memory(
+        weights=N * states.weights,
+        gradients=N * states.gradients,
+        optimizer=N * states.optimizer,
+        activations=getattr(activations(shape, sequences=sequences, value_bytes=value_bytes), recompute),
+    )
+
+
+def serving_memory(shape: "Shape", *, sequences: float = 1, tokens: float | None = None, weight_bytes: float = 2, cache_bytes: float = 2) -> Memory:
+    """Bytes of weights and of the cache of keys and values of sequences served at once.
+
+    Args:
+        shape: Of any family.
+        sequences: Served at once.
+        tokens: Of each, prompt and answer; None for the whole context.
+        weight_bytes: Of one parameter: 2 in bf16, 1 in 8 bits, 0.5 in 4 bits.
+        cache_bytes: Of one number in the cache.
+    """
+    cached = sequences * (shape.context if tokens is None else tokens)
+    return Memory(weights=shape.params.total * weight_bytes, kv_cache=cached * kv_cache_per_token(shape, cache_bytes=cache_bytes))
+
+
+def kv_cache_per_token(shape: "Shape", *, cache_bytes: float = 2) -> float:
+    """Bytes that one token's keys and values take (Kwon et al. 2023, Sec. 3, but with as many heads as they have)."""
+    return 2.0 * shape.n_layers * shape.kv_heads * shape.kv_size * cache_bytes
+
+
+def activations(shape: "Shape", *, sequences: float = 1, value_bytes: float = 2) -> Activations:
+    """Bytes of activations that wait for the backward pass, without dropout, of `sequences` whole contexts.
+
+    Korthikanti et al. 2022, Sec. 4, for any feed-forward size, gated units and grouped queries. What they have more are dropout's masks and copies:
+    2 bytes x d_model and 3 bytes x heads x context a token. With recomputation, one layer at a time has all of its activations back, which
+    they leave out. Statistics of norms and of the softmax, one number a row, are left out as there.
+    """
+    saved, L = shape.saved, shape.n_layers
+    one = sequences * shape.context * value_bytes  # bytes of one number of every token
+    layer = one * (saved.norm + saved.attention + saved.feed_forward)
+    weights, stream = one * saved.weights, one * shape.d_model
+    head = 2 * stream + sequences * shape.context * shape.vocab * LOGIT_BYTES  # what the last norm, the output matrix and the loss read
+    parts = {name: L * one * getattr(saved, name) for name in ("norm", "attention", "weights", "feed_forward")}
+    return Activations(
+        none=L * (layer + weights) + head,
+        selective=L * layer + max(weights, head),  # the head is done with when the first layer is made anew
+        full=L * stream + max(layer - stream + weights, head),  # a layer's input is kept already
+        parts=MappingProxyType({**parts, "head": head}),
+    )
