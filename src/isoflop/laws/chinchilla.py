@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isoflop.errors import UsageError
-from isoflop.laws import Allocation, Cost, Floats
+from isoflop.laws import Allocation, Cost, Floats, _checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +27,7 @@ class Chinchilla:
     cost: Cost = Cost()  # noqa: RUF009 - frozen, so one may be shared
 
     def __post_init__(self) -> None:
-        for name in ("E", "A", "B", "alpha", "beta"):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0 or (value == 0 and name != "E"):
-                needed = "zero or more" if name == "E" else "more than zero"
-                msg = f"{name} of a Chinchilla law is {value!r}, but it must be finite and {needed}; else no budget has an optimum. Check the constants."
-                raise UsageError(msg)
+        _checks.constants(self, from_zero=("E",), positive=("A", "B", "alpha", "beta"))
 
     @property
     def a(self) -> float:
@@ -46,27 +40,23 @@ class Chinchilla:
         return self.alpha / (self.alpha + self.cost.power * self.beta)
 
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
-        """Loss in nats per token; broadcasts."""
-        N, D = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
-        return np.asarray(self.E + self.A / N**self.alpha + self.B / D**self.beta)
+        """Loss in nats per token; broadcasts; either may be infinite. Without end of params E + B / D**beta is left, which no model of D tokens beats."""
+        N, D = _checks.extent(params, "params"), _checks.extent(tokens, "tokens")
+        with np.errstate(over="ignore", divide="ignore"):  # a term of infinite params or tokens is 0, of none infinite
+            return np.asarray(self.E + self.A / N**self.alpha + self.B / D**self.beta)
 
     def optimum(self, flops: ArrayLike) -> Allocation:
         """Params and tokens of least loss where C = scale * N**p * D; broadcasts.
 
+        Raises:
+            UsageError: A budget that is not finite and positive.
+
         Source: Hoffmann et al. 2022, Eq. 4, with p beta in place of beta where the cost of a token is not proportional to N.
         """
-        C, p = np.asarray(flops, dtype=float), self.cost.power
+        C, p = _checks.amount(flops, "a budget in FLOPs"), self.cost.power
         # in logs: A and B reach 1e30 for steep exponents, and their ratio is all that counts
         log_G = math.log(self.alpha) + math.log(self.A) - math.log(p * self.beta) - math.log(self.B)
         log_N = (log_G + self.beta * (np.log(C) - math.log(self.cost.scale))) / (self.alpha + p * self.beta)
         N = np.exp(log_N)
         D = self.cost.tokens(N, C)
         return Allocation(flops=C, params=N, tokens=D, loss=self.loss(N, D))
-
-
-def published() -> Chinchilla:
-    """Hoffmann et al.'s own fit, unrounded; the constants as printed (App. D.2) give 32B instead of 40B at Gopher's budget.
-
-    Source: the authors' TeX source, as quoted in Besiroglu et al. 2024 (arXiv 2404.10102).
-    """
-    return Chinchilla(E=math.exp(0.5267228), A=math.exp(6.0073404), B=math.exp(6.0179186), alpha=0.33917084, beta=0.2849083)

@@ -1,54 +1,65 @@
-"""Kaplan et al. 2020: nearly all of a larger budget into params. What Hoffmann et al. 2022 showed to be wrong."""
+"""The joint law of Kaplan et al. 2020, Eq. 1.5: finite params and finite tokens share one power."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from isoflop.errors import FitError
-from isoflop.laws import Allocation, Floats
-
-A_EXPONENT = 0.73  # Kaplan et al. 2020, as quoted in Hoffmann et al. 2022, Table 2
-B_EXPONENT = 0.27  # the same
+from isoflop.laws import Allocation, Cost, Floats, _checks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kaplan:
-    """N_opt ~ C**0.73 and D_opt ~ C**0.27 through one optimum. Nothing is said of loss."""
+    """L(N, D) = ((Nc / N)**(alpha_N / alpha_D) + Dc / D)**alpha_D, in nats per token; no irreducible loss.
 
-    c0: float  # FLOPs of the optimum
-    n0: float
-    d0: float
+    It is a law of models trained until they stop improving on D tokens. Its optimum at a budget of one pass is not the paper's advice (N ~ C**0.73), which
+    is of models stopped long before.
+
+    Raises:
+        UsageError: A constant that is not finite and positive.
+
+    Source: Kaplan et al. 2020, Eq. 1.5; N without embeddings.
+    """
+
+    Nc: float
+    Dc: float
+    alpha_N: float
+    alpha_D: float
+    cost: Cost = Cost()  # noqa: RUF009 - frozen, so one may be shared
+
+    def __post_init__(self) -> None:
+        _checks.constants(self, positive=("Nc", "Dc", "alpha_N", "alpha_D"))
 
     @property
     def a(self) -> float:
-        return A_EXPONENT
+        """Exponent of N_opt ~ C**a; alpha_D / (alpha_N + alpha_D) where C = 6ND."""
+        return self.alpha_D / (self.alpha_N + self.cost.power * self.alpha_D)
 
     @property
     def b(self) -> float:
-        return B_EXPONENT
+        """Exponent of D_opt ~ C**b; 1 - a where C = 6ND."""
+        return self.alpha_N / (self.alpha_N + self.cost.power * self.alpha_D)
 
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
-        """Never known.
-
-        Raises:
-            FitError: Always.
-        """
-        shape = np.broadcast_shapes(np.shape(params), np.shape(tokens))
-        raise FitError(f"Kaplan's exponents alone do not say the loss of any model (asked for shape {shape}). Use the law of the parametric approach.")
+        """Loss in nats per token; broadcasts; either may be infinite. Without end of params (Dc / D)**alpha_D is left."""
+        N, D = _checks.extent(params, "params"), _checks.extent(tokens, "tokens")
+        x = self.alpha_N / self.alpha_D
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # of no params or tokens; NaN stays NaN
+            # in logs: (Nc / N)**x overflows for x over 30, though its power alpha_D does not
+            bracket = np.logaddexp(x * (math.log(self.Nc) - np.log(N)), math.log(self.Dc) - np.log(D))
+            return np.asarray(np.exp(self.alpha_D * bracket))
 
     def optimum(self, flops: ArrayLike) -> Allocation:
-        """Params and tokens that Kaplan's exponents pick, and NaN for the loss; broadcasts."""
-        C = np.asarray(flops, dtype=float)
-        x = C / self.c0
-        return Allocation(flops=C, params=np.asarray(self.n0 * x**A_EXPONENT), tokens=np.asarray(self.d0 * x**B_EXPONENT), loss=np.full(C.shape, np.nan))
+        """Params and tokens of least loss where C = scale * N**p * D; broadcasts.
 
+        The derivative of the bracket along the budget is zero where x (Nc / N)**x = p Dc / D, x = alpha_N / alpha_D.
 
-def anchored(flops: float, params: float, tokens: float) -> Kaplan:
-    """Kaplan's exponents through a given optimum: what they would pick at another budget."""
-    return Kaplan(c0=flops, n0=params, d0=tokens)
-
-
-def published() -> Kaplan:
-    """Through GPT-3: 175B params on 300B tokens, 3.15e23 FLOPs by 6ND (Brown et al. 2020, Table 2.1), sized in the light of these exponents."""
-    return anchored(6 * 175e9 * 300e9, 175e9, 300e9)
+        Raises:
+            UsageError: A budget that is not finite and positive.
+        """
+        C, p, x = _checks.amount(flops, "a budget in FLOPs"), self.cost.power, self.alpha_N / self.alpha_D
+        log_G = math.log(x) + x * math.log(self.Nc) - math.log(p) - math.log(self.Dc) - math.log(self.cost.scale)
+        N = np.exp((log_G + np.log(C)) / (p + x))
+        D = self.cost.tokens(N, C)
+        return Allocation(flops=C, params=N, tokens=D, loss=self.loss(N, D))

@@ -2,50 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from isoflop import units
 from isoflop.arch import Shape
 from isoflop.fit import APPROACHES, Fit
-from isoflop.laws import kaplan
 from isoflop.plan import Plan
+from isoflop.published import kaplan
 from isoflop.report import contenders
 from isoflop.report.answer import between, nats
+from isoflop.report.table import DASH, Cell, Row, Table, row
 from isoflop.runs import RunSpec
 from isoflop.validate import Validation
 
 NAMES: Mapping[str, str] = {"envelope": "1. Training curve envelope", "isoflop": "2. IsoFLOP profiles", "parametric": "3. Parametric loss"}
-DASH = "\u2013"
 _RANGES = "Ranges: 10th to 90th percentile of resampled fits; of the loss: for one new run."
-
-
-class Cell(NamedTuple):
-    """What a cell says, and in smaller type how sure that is."""
-
-    text: str
-    sub: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text} ({self.sub})" if self.sub else self.text
-
-
-class Row(NamedTuple):
-    """One line of a table; the first cell names it."""
-
-    cells: tuple[Cell, ...]
-    muted: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Rows under headings; `str` of a cell is its plain text."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[Row, ...]
-    words: frozenset[int] = frozenset({0})  # columns that hold words: set left, the others right
-    note: str = ""
 
 
 def design(specs: Sequence[RunSpec], *, train_tokens: int, seconds: Mapping[str, float]) -> Table:
@@ -57,13 +27,13 @@ def design(specs: Sequence[RunSpec], *, train_tokens: int, seconds: Mapping[str,
         sizes = ", ".join(str(d) for d in sorted({spec.shape.d_model for spec in cells}))
         time = sum(seconds.get(spec.id, 0.0) for spec in cells)
         rows.append(
-            _row(
+            row(
                 units.flops(budget), str(len(cells)), sizes, counts(params[0], params[-1]), counts(tokens[0], tokens[-1]), f"{tokens[-1] / train_tokens:.2g}",
                 units.flops(sum(spec.flops for spec in cells)), units.duration(time) if time else "trained",
             )
         )  # fmt: skip
     total = sum(seconds.values())
-    rows.append(_row("all", str(len(specs)), "", "", "", "", units.flops(sum(s.flops for s in specs)), units.duration(total) if total else "trained"))
+    rows.append(row("all", str(len(specs)), "", "", "", "", units.flops(sum(s.flops for s in specs)), units.duration(total) if total else "trained"))
     head = ("budget (FLOPs)", "runs", "widths (d_model)", "parameters", "tokens", "epochs, at most", "FLOPs", "core time")
     return Table(title="Design", head=head, rows=tuple(rows), words=frozenset({0, 2}))
 
@@ -72,8 +42,8 @@ def approaches(fits: Iterable[Fit], plans: Iterable[Plan], left_out: Iterable[tu
     """Exponents as in Hoffmann et al. 2022, Table 2, and each approach's recommendation at the target."""
     by_fit, by_plan, missing = {f.approach: f for f in fits}, {p.approach: p for p in plans}, dict(left_out)
     rows = [_approach_row(by_fit[name], by_plan.get(name)) for name in APPROACHES if name in by_fit]
-    rows += [_row(NAMES.get(name, name), *[DASH] * 5, "could not be fitted", muted=True) for name in missing]
-    rows.append(_row("Kaplan et al. 2020", f"{kaplan.A_EXPONENT}", f"{kaplan.B_EXPONENT}", DASH, DASH, DASH, DASH, muted=True))
+    rows += [row(NAMES.get(name, name), *[DASH] * 5, "could not be fitted", muted=True) for name in missing]
+    rows.append(row("Kaplan et al. 2020", f"{kaplan.A_EXPONENT}", f"{kaplan.B_EXPONENT}", DASH, DASH, DASH, DASH, muted=True))
     return Table(
         title="The three approaches",
         head=("approach", "a in N_opt \u221d C^a", "b in D_opt \u221d C^b", "parameters", "tokens", "loss (nats/token)", "nearest real shape"),
@@ -86,7 +56,7 @@ def approaches(fits: Iterable[Fit], plans: Iterable[Plan], left_out: Iterable[tu
 def plans(items: Iterable[Plan]) -> Table:
     """What each approach recommends for one budget."""
     rows = tuple(
-        _row(
+        row(
             NAMES[p.approach],
             units.flops(p.flops),
             Cell(units.count(p.params), counts(*p.params_interval)),
@@ -108,7 +78,7 @@ def proof(validation: Validation) -> Table:
     for c in validation.contenders:
         record, params = c.record, c.record.params.total
         rows.append(
-            _row(
+            row(
                 contenders.row(validation, c.label),
                 shape(record.spec.shape),
                 units.count(params),
@@ -132,7 +102,7 @@ def minima(fit: Fit) -> Table:
     for p in fit.profiles:
         optimum = (units.count(p.params_opt), units.count(p.tokens_opt), f"{p.tokens_opt / p.params_opt:.0f}", nats(p.loss_opt)) if p.interior else (DASH,) * 4
         used = f"{int(p.used.sum())} of {p.params.size}"
-        rows.append(_row(units.flops(p.flops), used, *optimum, "yes" if p.interior else "no", p.note, muted=not p.interior))
+        rows.append(row(units.flops(p.flops), used, *optimum, "yes" if p.interior else "no", p.note, muted=not p.interior))
     head = ("budget (FLOPs)", "sizes used", "best parameters", "on tokens", "tokens per parameter", "loss (nats/token)", "minimum inside", "note")
     return Table(title="Minima of the IsoFLOP profiles", head=head, rows=tuple(rows), words=frozenset({0, 6, 7}))
 
@@ -177,10 +147,10 @@ _RUN_HEADS = (
 def runs(rows: Sequence[Mapping[str, object]]) -> Table:
     """Runs, finished or not, from the rows that `export.row` makes."""
     made = []
-    for row in rows:
-        status, reason = str(row["status"]), str(row["reason"] or "")
-        cells = [_shown(name, row[name]) for name in RUN_COLUMNS[:-2]]
-        made.append(_row(*cells, f"{status}: {reason}" if reason else status, muted=status != "ok"))
+    for run in rows:
+        status, reason = str(run["status"]), str(run["reason"] or "")
+        cells = [_shown(name, run[name]) for name in RUN_COLUMNS[:-2]]
+        made.append(row(*cells, f"{status}: {reason}" if reason else status, muted=status != "ok"))
     return Table(title="Runs", head=_RUN_HEADS, rows=tuple(made), words=frozenset({0, 1, 14}))
 
 
@@ -205,9 +175,9 @@ def _approach_row(fit: Fit, plan: Plan | None) -> Row:
     a = Cell(f"{fit.law.a:.2f}", _percentiles(*fit.interval(lambda law: law.a)))
     b = Cell(f"{fit.law.b:.2f}", _percentiles(*fit.interval(lambda law: law.b)))
     if plan is None:
-        return _row(name, a, b, DASH, DASH, DASH, DASH)
+        return row(name, a, b, DASH, DASH, DASH, DASH)
     real = f"{units.count(plan.shape.params.count(fit.convention))} on {units.count(plan.shape_tokens)} tokens"
-    return _row(
+    return row(
         name,
         a,
         b,
@@ -220,10 +190,6 @@ def _approach_row(fit: Fit, plan: Plan | None) -> Row:
 
 def _percentiles(low: float, high: float) -> str:
     return f"{low:.2f}, {high:.2f}" if math.isfinite(low) and math.isfinite(high) else ""
-
-
-def _row(*cells: Cell | str, muted: bool = False) -> Row:
-    return Row(tuple(c if isinstance(c, Cell) else Cell(c) for c in cells), muted)
 
 
 _FORMATS: Mapping[str, Callable[[float], str]] = {

@@ -11,8 +11,8 @@ from isoflop.arch import Shape
 from isoflop.design import Text
 from isoflop.errors import ValidationError
 from isoflop.fit.result import Approach, Fit
-from isoflop.laws import kaplan
 from isoflop.plan import Plan
+from isoflop.published.kaplan import through
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.study import Study
 
@@ -150,5 +150,5 @@ def _nearest(plan: Plan, params: float) -> Shape:
 def _kaplan(fits: Sequence[Fit], plan: Plan) -> Shape:
     """The shape nearest to the size that Kaplan's exponent reaches at the target from the smallest optimum seen."""
     frontier = next(f for f in fits if f.approach == plan.approach).frontier
-    law = kaplan.anchored(flops=frontier.flops[0], params=frontier.params[0], tokens=frontier.tokens[0])
+    law = through(float(frontier.flops[0]), float(frontier.params[0]), float(frontier.tokens[0]))
     return _nearest(plan, float(law.optimum(plan.flops).params))

@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 
 from isoflop import units
-from isoflop.laws import kaplan
+from isoflop.published import kaplan
 from isoflop.report import contenders
 from isoflop.report.figures import Figure, Panel, _axes, _frontier, _look
 from isoflop.report.figures._axes import Domain, Place
@@ -56,7 +56,7 @@ def _slope(results: Results, quantity: Quantity, far: float) -> tuple[Floats, Fl
     plan = results.headline
     start = ((plan and results.fit(plan.approach)) or results.fits[0]).frontier
     ends = np.array([start.flops[0], far], dtype=float)
-    law = kaplan.anchored(float(start.flops[0]), float(start.params[0]), float(start.tokens[0]))
+    law = kaplan.through(float(start.flops[0]), float(start.params[0]), float(start.tokens[0]))
     return ends, _frontier.column(law.optimum(ends), quantity)
 
 

@@ -1,0 +1,78 @@
+"""Published fits: what papers say of the best size for a budget, each with where it was printed, how it counted and how far its data went.
+
+One file a paper; `get("hoffmann")` is all of a paper, `get("hoffmann2")` one of its fits. Where the paper's main fit has the paper's name, that name is the
+fit: `get("kaplan")` is the frontier alone.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from isoflop import _registry
+from isoflop.laws import Law
+
+if TYPE_CHECKING:  # a name for types only; shapes are slow to load
+    from isoflop.arch import Convention
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A printed interval of one quantity: "a", "b", "alpha", "params" ..."""
+
+    quantity: str
+    low: float
+    high: float
+    level: float  # 0.8: from the 10th to the 90th percentile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published fit, as its authors counted."""
+
+    name: str  # what is typed: "hoffmann2"; begins with its file's name
+    title: str  # "Hoffmann et al. 2022, Approach 2"
+    source: str  # where it is printed: table or equation, and the arXiv number
+    law: Law | None  # None where exponents alone are printed: then no budget can be planned
+    a: float  # of N_opt ~ C**a as printed; NaN where none is
+    b: float  # of D_opt ~ C**b as printed
+    corpus: str
+    convention: str  # how params and FLOPs are counted, in words
+    fitted_flops: tuple[float, float]  # smallest and largest run or budget fitted; NaN where not printed
+    counts: "Convention" = "total"  # the nearest of our conventions for params
+    confirmed_flops: float = math.nan  # the largest run that was trained as the law says and came out so
+    intervals: tuple[Interval, ...] = ()
+    cautions: tuple[str, ...] = ()  # known traps, a sentence each
+
+    @property
+    def reach_flops(self) -> float:
+        """The largest budget at which the law is backed by a run; NaN where none is known."""
+        return max((c for c in (self.fitted_flops[1], self.confirmed_flops) if math.isfinite(c)), default=math.nan)
+
+
+def papers() -> tuple[str, ...]:
+    """Names of the papers, which are the files of this folder."""
+    return _registry.names(__name__)
+
+
+def every() -> tuple[Published, ...]:
+    """All published fits, by paper."""
+    return tuple(fit for paper in papers() for fit in _of(paper))
+
+
+def get(name: str) -> tuple[Published, ...]:
+    """A paper's fits, or one of them by its own name.
+
+    Raises:
+        UnknownNameError: Neither; the message names the nearest.
+    """
+    if name in papers():
+        fits = _of(name)
+        return tuple(fit for fit in fits if fit.name == name) or fits
+    found = tuple(fit for paper in papers() if name.startswith(paper) for fit in _of(paper) if fit.name == name)
+    if not found:
+        _registry.check(name, (*papers(), *(fit.name for fit in every())), noun="published law")
+    return found
+
+
+def _of(paper: str) -> tuple[Published, ...]:
+    return cast("tuple[Published, ...]", _registry.load(__name__, paper, noun="paper").FITS)
