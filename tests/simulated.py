@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from isoflop import arch, fit, plan, validate
+from isoflop.arch import Kind
 from isoflop.data import Corpus
 from isoflop.plan import Plan
 from isoflop.report.results import Results
@@ -98,7 +99,7 @@ def results(*, proof: bool = True) -> Results:
     records = sweep()
     runs = Runs.from_records(records, curve=lambda run: curve(next(r for r in records if r.id == run)))
     fits = fit.fit_all(runs, resamples=60)
-    plans = plan.plan_all(fits.fits, TARGET, family="llama", vocab=256, context=128)
+    plans = plan.plan_all(fits.fits, TARGET, kind=Kind(family="llama", vocab=256, context=128))
     raced = contenders(plans) if proof else ()
     return Results(
         study=study(),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoflop import _registry, arch
+from isoflop.arch import Kind
 from isoflop.design import Text, around, design
 from isoflop.errors import DesignError, UnknownNameError
 from isoflop.study import Study
@@ -71,7 +72,7 @@ def test_widths_can_be_named():
 
 @given(st.floats(2e3, 1e11), st.integers(3, 12), st.floats(4, 100))
 def test_sizes_are_distinct_and_rise(params, count, spread):
-    shapes = around("llama", params, count=count, spread=spread, vocab=256, context=128)
+    shapes = around(Kind(family="llama", vocab=256, context=128), params, count=count, spread=spread)
     totals = [s.params.total for s in shapes]
     assert len(set(totals)) == count
     assert totals == sorted(totals)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from isoflop import study as studies
-from isoflop.errors import StudyError
+from isoflop.arch import Kind
+from isoflop.errors import StudyError, UsageError
 
 MINIMAL = 'name = "s"\nbudgets = ["1e11", 2e11, 4e11]\ntarget = "1.2e12"\n'
 
@@ -104,3 +105,29 @@ def test_the_examples_are_valid():
     examples = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
     assert examples
     assert all(studies.load(path).name for path in examples)
+
+
+@pytest.mark.parametrize(("tied", "kv_heads"), [("true", '"all"'), ("false", "1"), ("false", "2"), ("true", "64")])
+def test_a_study_chooses_grouped_queries_and_an_untied_head(tmp_path, tied, kv_heads):
+    text = f'name = "x"\nbudgets = ["1e11", "1e12", "3e12"]\ntarget = "1e13"\ntied = {tied}\nkv_heads = {kv_heads}\n'
+    (tmp_path / "s.toml").write_text(text, encoding="utf-8")
+    shape = studies.load(tmp_path / "s.toml").kind(256).nearest(1e5)
+    plain = Kind(family="llama", vocab=256, context=128).at(shape.d_model)
+    assert shape.tied == (tied == "true")
+    assert shape.kv_heads == min(shape.n_heads, int(kv_heads) if kv_heads.isdigit() else shape.n_heads)
+    assert shape.params.head == (0 if shape.tied else 256 * shape.d_model)
+    assert (shape == plain) == (tied == "true" and shape.kv_heads == shape.n_heads)
+
+
+@given(st.floats(1e9, 1e12))
+def test_as_many_heads_of_keys_as_were_asked_for_where_the_size_allows(params):
+    """Widths near the best one are tried, so that heads come in eights; never more than asked, and always a divisor."""
+    shape = Kind(family="llama", vocab=32_000, context=2048, kv_heads=8).nearest(params)
+    assert 4 <= shape.kv_heads <= 8
+    assert shape.n_heads % shape.kv_heads == 0
+    assert shape.params.total == pytest.approx(params, rel=0.06)
+
+
+def test_a_family_without_variants_refuses_them():
+    with pytest.raises(UsageError, match="gopher is not built with an output head of its own"):
+        Kind(family="gopher", vocab=256, context=128, tied=False).at(64)

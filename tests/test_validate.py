@@ -25,7 +25,7 @@ def fits():
 
 @pytest.fixture(scope="module")
 def plans(fits):
-    return plan_all(fits, STUDY.target, family="llama", vocab=TEXT.vocab, context=STUDY.context)
+    return plan_all(fits, STUDY.target, kind=STUDY.kind(TEXT.vocab))
 
 
 def record(spec, loss):

@@ -6,8 +6,10 @@ The stages, in the order in which the data flow:
     design     study -> runs to train
     train      runs -> records, kept in a store
     runs       records -> columns
+    laws       loss as a function of size and tokens; the published ones
     fit        columns -> laws, by three approaches
-    plan       laws and a budget -> how big, how long, what loss
+    plan       laws and a budget -> how big, how long, what loss, what it takes
+    compare    known models against the laws
     validate   the predicted optimum against a baseline at equal compute
     report     all of it -> one page
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from isoflop.workspace import Workspace as Workspace
     from isoflop.workspace import open as open  # noqa: A004  # isoflop.open("study.toml") is how it is said
 
-STAGES = ("study", "design", "train", "runs", "fit", "plan", "validate", "report")
+STAGES = ("study", "design", "train", "runs", "laws", "fit", "plan", "compare", "validate", "report")
 _NOUNS = {
     "Design": "design",
     "Fit": "fit",

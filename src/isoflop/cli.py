@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from isoflop.fit import Fits
+    from isoflop.plan.question import Answer, Question
+    from isoflop.plan.request import Request
     from isoflop.report.results import Results
-    from isoflop.report.tables import Table
+    from isoflop.report.table import Table
     from isoflop.runs import RunSpec
     from isoflop.workspace import Workspace
 
@@ -58,6 +60,7 @@ err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 StudyArg = Annotated[Path, typer.Argument(help="A study file (TOML), or the folder of a study made before.", show_default=False)]
 FolderOpt = Annotated[Path | None, typer.Option("--folder", help="Where runs and report go.  [default: studies/NAME]", show_default=False)]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+MarkdownOpt = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
 WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at once.  [default: as many as cores]", show_default=False)]
 LauncherOpt = Annotated[str, typer.Option("--launcher", help="How runs are started: pool (processes on this machine) or inline (one after the other).")]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print runs, FLOPs and time; train nothing.")]
@@ -147,6 +150,24 @@ def runs(
         _print_table(tables.runs(rows))
 
 
+@app.command(epilog="Example: isoflop laws hoffmann3")
+def laws(
+    name: Annotated[str | None, typer.Argument(help="A law, or a paper; all that is known of it.  [default: a list of all]", show_default=False)] = None,
+    markdown: MarkdownOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """List the published laws, or say all of one: constants, source, counting, traps."""
+    from isoflop import published
+    from isoflop.report import planning
+
+    fits = published.every() if name is None else published.get(name)
+    if as_json:
+        out.print_json(json.dumps(planning.laws_json(fits)))
+        return
+    for table in [planning.laws(fits)] if name is None else [planning.law(fit) for fit in fits]:
+        _print_table(table, markdown=markdown)
+
+
 @app.command(epilog="Example: isoflop fit studies/quickstart")
 def fit(study: StudyArg, folder: FolderOpt = None, as_json: JsonOpt = False) -> None:
     """Fit how loss depends on size and tokens.
@@ -164,24 +185,116 @@ def fit(study: StudyArg, folder: FolderOpt = None, as_json: JsonOpt = False) -> 
     _next("plan", study, folder)
 
 
-@app.command(epilog="Example: isoflop plan studies/quickstart 1e13")
+@app.command(epilog="Example: isoflop plan --gpus 1024 --gpu h100 --days 30 --shape")
 def plan(
-    study: StudyArg,
-    flops: Annotated[str | None, typer.Argument(help="Training budget in FLOPs, like 7.2e12.  [default: the study's target]", show_default=False)] = None,
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="[STUDY] [FLOPS]", help="A training budget like 5.76e23; before it a study, to plan by its own fits.")
+    ] = None,
+    law: Annotated[list[str] | None, typer.Option("--law", help="A published law (isoflop laws); more than once for several.", show_default=False)] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Accelerators.", show_default=False)] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Which: h100, a100-80, tpu-v5p, ...", show_default=False)] = None,
+    days: Annotated[float | None, typer.Option("--days", help="Plan for so many days on them.", show_default=False)] = None,
+    time: Annotated[str | None, typer.Option("--time", help="The same as 3h, 30d or 2w.", show_default=False)] = None,
+    dollars: Annotated[str | None, typer.Option("--dollars", help="Plan for so much money on them, like $2M.", show_default=False)] = None,
+    params: Annotated[str | None, typer.Option("--params", help="Plan the budget at which this size is optimal, like 70B.", show_default=False)] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", help="The same for tokens, like 1.4T.", show_default=False)] = None,
+    loss: Annotated[float | None, typer.Option("--loss", help="Plan the least budget for this loss, in nats a token.", show_default=False)] = None,
+    mfu: Annotated[float | None, typer.Option("--mfu", help="Share of the peak rate that training reaches.  [default: 0.4]", show_default=False)] = None,
+    price: Annotated[float | None, typer.Option("--price", help="Dollars an accelerator an hour.", show_default=False)] = None,
+    smaller: Annotated[bool, typer.Option("--smaller", help="What models smaller than optimal cost to train, and when they pay.")] = False,
+    inference_tokens: Annotated[str | None, typer.Option("--inference-tokens", help="Least training and inference together.", show_default=False)] = None,
+    unique_tokens: Annotated[str | None, typer.Option("--unique-tokens", help="Only so many tokens are new; others repeat.", show_default=False)] = None,
+    shape: Annotated[bool, typer.Option("--shape", help="Propose layers, width, heads, learning rate, batch and schedule.")] = False,
+    arch: Annotated[str | None, typer.Option("--arch", help="Family of the shape: gopher or llama.  [default: llama]", show_default=False)] = None,
+    vocab: Annotated[int | None, typer.Option("--vocab", min=2, max=10**7, help="Of the tokenizer.  [default: 32000]", show_default=False)] = None,
+    context: Annotated[int | None, typer.Option("--context", min=1, max=10**8, help="Tokens a sequence.  [default: 2048]", show_default=False)] = None,
+    untied: Annotated[bool, typer.Option("--untied", help="An output head of its own (llama).")] = False,
+    kv_heads: Annotated[int | None, typer.Option("--kv-heads", min=1, help="At most so many heads of keys and values.", show_default=False)] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Rule for learning rate and batch.  [default: steplaw]", show_default=False)] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Draw the laws and known models: .html, .svg or .png.", show_default=False)] = None,
     folder: FolderOpt = None,
-    extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Accept a budget far beyond the largest run.")] = False,
+    extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Accept a budget far outside the data.")] = False,
+    markdown: MarkdownOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Say how big a model, on how many tokens."""
+    """Say how big a model, on how many tokens, at what loss.
+
+    By published laws, or by a study's own fits. And what that takes: time, money, energy, memory; inference; data.
+    """
+    from isoflop.plan import request
+
+    asked = request.Request(
+        what=tuple(what or ()), laws=tuple(law or ()), gpus=gpus, gpu=gpu, days=days, time=time, dollars=dollars, params=params, tokens=tokens, loss=loss,
+        mfu=mfu, price=price, smaller=smaller, inference_tokens=inference_tokens, unique_tokens=unique_tokens, shape=shape, arch=arch, vocab=vocab,
+        context=context, untied=untied, kv_heads=kv_heads, recipe=recipe, extrapolate=extrapolate,
+    )  # fmt: skip
+    if asked.study is None:
+        _answer(request.read(asked), figure=figure, markdown=markdown, as_json=as_json)
+        return
+    work = _open(Path(asked.study), folder)
+    if asked.plain and figure is None:
+        _plan_study(work, asked, markdown=markdown, as_json=as_json)
+    else:
+        _answer(work.question(asked), figure=figure, markdown=markdown, as_json=as_json)
+
+
+def _plan_study(work: "Workspace", asked: "Request", *, markdown: bool, as_json: bool) -> None:
     from isoflop.report import export, tables
 
-    work = _open(study, folder)
-    plans = work.plan(None if flops is None else units.read(flops), extrapolate=extrapolate)
+    plans = work.plan(None if asked.flops is None else units.read(asked.flops), extrapolate=asked.extrapolate)
     if as_json:
         out.print_json(json.dumps(export.plans_json(plans)))
         return
-    _print_table(tables.plans(plans))
-    _next("validate", study, folder)
+    _print_table(tables.plans(plans), markdown=markdown)
+    _next("validate", work.folder, None)
+
+
+def _answer(question: "Question", *, figure: Path | None, markdown: bool, as_json: bool) -> None:
+    from isoflop.plan.question import answer
+    from isoflop.report import planning
+
+    found = answer(question)
+    for note in found.notes:
+        err.print(f"note: {note}", soft_wrap=True)
+    if figure is not None:
+        _landscape(figure, found)
+    if as_json:
+        out.print_json(json.dumps(planning.plan_json(found)))
+        return
+    for table in (planning.plan(found), *planning.details(found)):
+        _print_table(table, markdown=markdown)
+        out.print()
+
+
+def _landscape(path: Path, found: "Answer") -> None:
+    from isoflop import compare as comparing
+    from isoflop import report as reports
+
+    kind = reports.landscape_kind(path)
+    models = [m for m in comparing.MODELS if m.name in comparing.LANDMARKS]
+    _deliver(path, reports.landscape_page([e.fit for e in found.estimates.rows], models, budget=found.estimates.rows[0].flops, kind=kind))
+
+
+@app.command(epilog="Example: isoflop compare gopher chinchilla gpt-3")
+def compare(
+    models: Annotated[list[str] | None, typer.Argument(help="Known models, or your own as NAME=70B:1.4T.  [default: all]", show_default=False)] = None,
+    law: Annotated[list[str] | None, typer.Option("--law", help="A published law (isoflop laws); more than once for several.", show_default=False)] = None,
+    markdown: MarkdownOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Say where known models stand: over-sized, under-trained, and what it cost."""
+    from isoflop import compare as comparing
+    from isoflop import published
+    from isoflop.report import standings
+
+    asked = [comparing.model(name) for name in models] if models else list(comparing.MODELS)
+    found = comparing.compare(asked, [fit for name in law or comparing.LAWS for fit in published.get(name)])
+    for name, reason in found.left_out:
+        err.print(f"note: {name} is left out: {reason}", soft_wrap=True)
+    if as_json:
+        out.print_json(json.dumps(standings.values(found)))
+        return
+    _print_table(standings.table(found), markdown=markdown)
 
 
 @app.command(epilog="Example: isoflop validate studies/quickstart")
@@ -290,7 +403,12 @@ def _print_answer(results: "Results") -> None:
         out.print(sentence)
 
 
-def _print_table(table: "Table") -> None:
+def _print_table(table: "Table", *, markdown: bool = False) -> None:
+    if markdown:
+        from isoflop.report.table import markdown as written
+
+        out.print(written(table), end="", soft_wrap=True)
+        return
     shown = RichTable(
         title=table.title,
         title_justify="left",

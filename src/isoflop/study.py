@@ -3,11 +3,12 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from isoflop import units
+from isoflop.arch import Kind
 from isoflop.errors import StudyError, UnitError
 
 
@@ -40,6 +41,8 @@ class Study(BaseModel):
     validation: float = Field(0.05, gt=0, lt=0.5, description="share of the text held out, by whole documents")
     tokenizer: str = Field("bytes", pattern=r"^(bytes|bpe-[1-9][0-9]*)$", description='"bytes", or "bpe-VOCAB" trained on the corpus')
     arch: str = Field("llama", description='family of models: "gopher" (the paper\'s) or "llama"')
+    tied: bool = Field(default=True, description="the output head is the embedding; llama can have one of its own")
+    kv_heads: PositiveInt | Literal["all"] = Field("all", description="at most so many heads of keys and values, which the others share; llama only")
     context: PositiveInt = Field(128, description="tokens a sequence")
     design: str = Field("isoflop", description='"isoflop" (Approach 2) or "horizons" (sizes x run lengths, Approach 1)')
     budgets: tuple[Quantity, ...] = Field(min_length=1, description="training FLOPs of each IsoFLOP profile")
@@ -54,6 +57,10 @@ class Study(BaseModel):
     eval_tokens: PositiveInt = Field(131_072, description="validation tokens that every run's final loss is measured on")
     target: Quantity = Field(description="training FLOPs of the run to plan and prove")
     proof: Proof = Proof()
+
+    def kind(self, vocab: int) -> Kind:
+        """Of its models, with the tokenizer's vocabulary."""
+        return Kind(family=self.arch, vocab=vocab, context=self.context, tied=self.tied, kv_heads=None if self.kv_heads == "all" else self.kv_heads)
 
     @field_validator("corpus", mode="before")
     @classmethod

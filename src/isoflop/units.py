@@ -1,4 +1,4 @@
-"""Quantities as people write them: "70M", "1.4T", "5.76e23", "3h".
+"""Quantities as people write them: "70M", "1.4T", "5.76e23", "3h", "$2M".
 
 Nothing else in isoflop knows a suffix.
 """
@@ -9,6 +9,15 @@ import re
 from isoflop.errors import UnitError
 
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "q": 1e15}
+_SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+    **dict.fromkeys(("w", "week", "weeks"), 7 * 86400.0),
+    **dict.fromkeys(("y", "year", "years"), 365 * 86400.0),
+}
+_DURATION = re.compile(r"\s*([+-]?[\d_,.]+(?:[eE][+-]?\d+)?)\s*([a-zA-Z]+)\s*")
 _NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]?)\s*")
 
 
@@ -34,6 +43,33 @@ def _parse(text: str) -> float:
     return float(match[1].replace("_", "").replace(",", "")) * scale
 
 
+def read_duration(text: str) -> float:
+    """Read a time such as "3h", "30 days" or "90min" in seconds.
+
+    Raises:
+        UnitError: Not a positive finite number with one of the units s, min, h, d, w, y. A bare number is refused: of what?
+    """
+    match = _DURATION.fullmatch(text)
+    unit = _SECONDS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        msg = f"{text!r} is not a time. Write a number and its unit (s, min, h, d, w or y), like 3h, 30d or 90min."
+        raise UnitError(msg)
+    return read(read(match[1]) * unit)
+
+
+def read_dollars(text: str) -> float:
+    """Read an amount such as "$2M", "2.5" or "$1,500".
+
+    Raises:
+        UnitError: Not a positive finite amount.
+    """
+    try:
+        return read(text.strip().removeprefix("$"))
+    except UnitError:
+        msg = f"{text!r} is not an amount of dollars. Write it like $2M, $1,500 or 2.5e6."
+        raise UnitError(msg) from None
+
+
 def count(value: float) -> str:
     """Print params or tokens with three significant digits: 70.0M, 1.40T."""
     for suffix in ("", "k", "M", "B", "T"):
@@ -42,6 +78,39 @@ def count(value: float) -> str:
         value /= 1e3
     digits = 0 if not suffix else max(0, 2 - int(math.log10(max(abs(value), 1.0))))
     return f"{value:.{digits}f}{suffix}"
+
+
+def dollars(value: float) -> str:
+    """Print dollars with three significant digits: $2.10M; cents below a hundred."""
+    return f"${value:.2f}" if abs(value) < 99.995 else f"${count(value)}"
+
+
+def size(value: float) -> str:
+    """Print bytes in decimal units with three significant digits: 80.0 GB."""
+    return _si(value, "B")
+
+
+def energy(value: float) -> str:
+    """Print kilowatt-hours in the unit a person would take, with three significant digits: 1.29 GWh."""
+    return _si(value * 1e3, "Wh")
+
+
+def mass(value: float) -> str:
+    """Print kilograms, or tonnes from a thousand up, with three significant digits: 552 t."""
+    return f"{_digits(value)} kg" if value < 999.5 else f"{_digits(value / 1e3)} t"
+
+
+def _si(value: float, unit: str) -> str:
+    for prefix in ("", "k", "M", "G", "T", "P"):
+        if abs(value) < 999.5 or prefix == "P":
+            break
+        value /= 1e3
+    return f"{_digits(value)} {prefix}{unit}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits; thousands apart."""
+    return f"{value:#.3g}".rstrip(".") if 0 < value < 999.5 else f"{value:,.0f}"
 
 
 def flops(value: float) -> str:
@@ -56,3 +125,8 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.{1 if name == 'h' else 0}f} {name}"
     return f"{seconds / 86400:.1f} days"
+
+
+def times(value: float) -> str:
+    """Print a factor with two or three significant digits: 0.85, 4.2, 192, 12,700."""
+    return f"{value:.2g}" if value < 9.95 else f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"

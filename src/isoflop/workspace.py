@@ -10,11 +10,13 @@ from isoflop import study as studies
 from isoflop.data import Corpus
 from isoflop.design import Design, Text
 from isoflop.errors import DesignError, FitError, StoreError, StudyError, ValidationError
-from isoflop.fit import Fits
+from isoflop.fit import Fit, Fits
 from isoflop.launch import Event, Mended
-from isoflop.plan import Plan
+from isoflop.plan import Plan, Question, Request
+from isoflop.published import Interval, Published
 from isoflop.report import export
-from isoflop.report.results import Results
+from isoflop.report.results import LEVEL, Results
+from isoflop.report.tables import NAMES
 from isoflop.runs import Group, RunRecord, Runs, RunSpec
 from isoflop.store import FINISHED, Store, files
 from isoflop.study import Study
@@ -185,9 +187,13 @@ class Workspace:
             ExtrapolationError: Too far beyond the largest run; the estimate is on the error.
         """
         fits = fits or self.fit()
-        return plan.plan_all(
-            fits.fits, flops or self.study.target, family=self.study.arch, vocab=self.corpus.vocab, context=self.study.context, extrapolate=extrapolate
-        )
+        return plan.plan_all(fits.fits, flops or self.study.target, kind=self.study.kind(self.corpus.vocab), extrapolate=extrapolate)
+
+    def question(self, request: Request) -> Question:
+        """What was typed of a plan, asked of this study's own fits and of the published laws named beside them."""
+        runs, name = self.runs(), self.study.name
+        own = (_published(f, smallest=float(runs.flops.min()), study=name) for f in self.fit())
+        return plan.read(request, own, kind=self.study.kind(self.corpus.vocab), target=self.study.target)
 
     def proof(self, *, fits: Fits | None = None, plans: Sequence[Plan] | None = None) -> tuple[RunSpec, ...]:
         """The runs of the head-to-head at the study's target."""
@@ -262,3 +268,21 @@ def _cell(spec: RunSpec) -> tuple[str, str, float, int, str]:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _published(fitted: Fit, *, smallest: float, study: str) -> Published:
+    """A study's own fit, to be asked as a published law is."""
+    low, high = fitted.interval(lambda law: law.a)
+    return Published(
+        name=fitted.approach,
+        title=f"{NAMES[fitted.approach]}, {study}",
+        source=f"{fitted.n_runs} runs of the study {study}",
+        law=fitted.law,
+        a=fitted.law.a,
+        b=fitted.law.b,
+        corpus=study,
+        convention=f"{fitted.convention} parameters, FLOPs as counted",
+        counts=fitted.convention,
+        fitted_flops=(smallest, fitted.reach_flops),
+        intervals=(Interval(quantity="a", low=low, high=high, level=LEVEL),),
+    )

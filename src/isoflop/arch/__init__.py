@@ -5,6 +5,7 @@ What a shape takes: `Shape.params` by group, `flops` a token by convention, `tra
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, cast
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -184,6 +185,36 @@ def get(name: str) -> Family:
     return cast("Family", __import__(f"{__name__}.{name}.shape", fromlist=["shape"]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What kind of model: a family, and what a size does not say."""
+
+    family: str
+    vocab: int  # of the tokenizer
+    context: int  # tokens a sequence
+    tied: bool = True  # the output head is the embedding
+    kv_heads: int | None = None  # at most so many heads of keys and values, as many as divide the heads; None: as many as heads
+
+    def at(self, d_model: int) -> Shape:
+        """The shape at a width of the ladder that sweeps are laid out on."""
+        return self._varied(get(self.family).at(d_model, vocab=self.vocab, context=self.context))
+
+    def large(self, d_model: int, n_layers: int) -> Shape:
+        """The shape at a width from 512 up."""
+        return self._varied(get(self.family).large(d_model, n_layers, vocab=self.vocab, context=self.context))
+
+    def nearest(self, params: float, convention: Convention = "total") -> Shape:
+        """The best real shape near a parameter count, as `isoflop.arch.nearest`."""
+        return _nearest.search(self, params, convention)
+
+    def _varied(self, shape: Shape) -> Shape:
+        if self.tied and self.kv_heads is None:
+            return shape
+        most = shape.n_heads if self.kv_heads is None else min(self.kv_heads, shape.n_heads)
+        shared = next(n for n in range(most, 0, -1) if shape.n_heads % n == 0)
+        return Shape(**{**shape.model_dump(), "tied": self.tied, "n_kv_heads": shared})
+
+
 def nearest(name: str, params: float, *, vocab: int, context: int, convention: Convention = "total") -> Shape:
     """The family's best real shape near a parameter count.
 
@@ -201,7 +232,7 @@ def nearest(name: str, params: float, *, vocab: int, context: int, convention: C
         UnknownNameError: No such family or convention.
         UsageError: Not a positive finite count.
     """
-    return _nearest.search(get(name), params, vocab=vocab, context=context, convention=convention)
+    return Kind(family=name, vocab=vocab, context=context).nearest(params, convention)
 
 
 __all__ = [
@@ -216,6 +247,7 @@ __all__ = [
     "FlopConvention",
     "FlopParts",
     "Flops",
+    "Kind",
     "Memory",
     "ParamGroups",
     "Recompute",

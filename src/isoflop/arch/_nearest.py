@@ -8,7 +8,7 @@ from isoflop.arch._grid import depth, widths
 from isoflop.errors import UnitError, UsageError
 
 if TYPE_CHECKING:
-    from isoflop.arch import Convention, Family, Shape
+    from isoflop.arch import Convention, Kind, Shape
 
 LARGE = 512  # narrowest row of Hoffmann et al. 2022, Table A9: from there on sizes are those that hardware likes
 DEEPEST = 128  # assumption: Llama 3 405B has 126 layers, the 1T model of Narayanan et al. 2021 has 128; larger models grow wider
@@ -18,29 +18,29 @@ PULL = 0.1  # assumption: one layer in ten away from the rule must bring the cou
 RUNGS = 3  # widths tried on either side: of 72 targets from 50M to 5T none had a better shape within 30 rungs that was not within two
 
 
-def search(family: "Family", params: float, *, vocab: int, context: int, convention: "Convention") -> "Shape":
+def search(kind: "Kind", params: float, convention: "Convention") -> "Shape":
     """As `isoflop.arch.nearest`."""
     try:
         units.read(params)
     except UnitError:
         raise UsageError(f"a model cannot have {params!r} parameters. Give a positive finite count, like 70M or 7e10.") from None
-    small = _on_the_ladder(family, params, vocab=vocab, context=context, convention=convention)
+    small = _on_the_ladder(kind, params, convention)
     if small.d_model < LARGE:
         return small
-    middle = _rung_of(family, params, vocab=vocab, context=context, convention=convention)
+    middle = _rung_of(kind, params, convention)
     tried = [
-        family.large(d_model, n_layers, vocab=vocab, context=context)
+        kind.large(d_model, n_layers)
         for d_model in map(_width, range(max(0, middle - RUNGS), middle + RUNGS + 1))
-        for n_layers in _depths(family, d_model, params, vocab=vocab, context=context, convention=convention)
+        for n_layers in _depths(kind, d_model, params, convention)
     ]
-    return min(tried, key=lambda shape: _misfit(shape, params, convention))
+    return min(tried, key=lambda shape: _misfit(kind, shape, params, convention))
 
 
-def _on_the_ladder(family: "Family", params: float, *, vocab: int, context: int, convention: "Convention") -> "Shape":
+def _on_the_ladder(kind: "Kind", params: float, convention: "Convention") -> "Shape":
     """The nearest, in log params, of the widths of sweeps; of those from 512 up, some shape that wide."""
     below: Shape | None = None
     for d_model in widths():
-        shape = family.at(d_model, vocab=vocab, context=context)
+        shape = kind.at(d_model)
         if d_model >= LARGE or shape.params.count(convention) >= params:
             break
         below = shape
@@ -51,12 +51,12 @@ def _on_the_ladder(family: "Family", params: float, *, vocab: int, context: int,
     return shape if over < under else below
 
 
-def _rung_of(family: "Family", params: float, *, vocab: int, context: int, convention: "Convention") -> int:
+def _rung_of(kind: "Kind", params: float, convention: "Convention") -> int:
     """The first large width that has the params at its rule's depth, by doubling and halving."""
 
     def enough(rung: int) -> bool:
         d_model = _width(rung)
-        return family.large(d_model, _rule(d_model), vocab=vocab, context=context).params.count(convention) >= params
+        return kind.large(d_model, _rule(d_model)).params.count(convention) >= params
 
     low, high = -1, 1
     while not enough(high):
@@ -67,18 +67,19 @@ def _rung_of(family: "Family", params: float, *, vocab: int, context: int, conve
     return high
 
 
-def _depths(family: "Family", d_model: int, params: float, *, vocab: int, context: int, convention: "Convention") -> set[int]:
+def _depths(kind: "Kind", d_model: int, params: float, convention: "Convention") -> set[int]:
     """The rule's depth, and the two about the one that would meet the count, within the leeway: between these the misfit has no minimum."""
     rule = _rule(d_model)
     least, most = math.ceil((1 - LEEWAY) * rule), math.floor((1 + LEEWAY) * rule)
-    one, two = (family.large(d_model, n, vocab=vocab, context=context).params.count(convention) for n in (1, 2))
+    one, two = (kind.large(d_model, n).params.count(convention) for n in (1, 2))
     exact = 1 + (params - one) / (two - one)  # params are linear in layers
     return {rule} | {min(max(n, least), most, DEEPEST) for n in (math.floor(exact), math.ceil(exact))}
 
 
-def _misfit(shape: "Shape", params: float, convention: "Convention") -> tuple[float, int]:
+def _misfit(kind: "Kind", shape: "Shape", params: float, convention: "Convention") -> tuple[float, int]:
     off = abs(math.log(shape.params.count(convention)) - math.log(params))
-    return off + PULL * abs(math.log(shape.n_layers / _rule(shape.d_model))), shape.d_model
+    shared = math.log(min(kind.kv_heads or shape.n_heads, shape.n_heads) / shape.kv_heads)  # heads that as many keys as wanted do not divide
+    return off + PULL * (abs(math.log(shape.n_layers / _rule(shape.d_model))) + shared), shape.d_model
 
 
 def _rule(d_model: int) -> int:

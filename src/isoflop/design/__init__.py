@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from isoflop import _registry, arch, units
-from isoflop.arch import Shape
+from isoflop.arch import Kind, Shape
 from isoflop.design import _recipe
 from isoflop.errors import DesignError
 from isoflop.runs import Group, RunSpec
@@ -108,25 +108,22 @@ def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group,
 def proof_to_come(study: Study, text: Text) -> tuple[RunSpec, ...]:
     """Runs like those of the proof, for their price: the optimum where the recipe expects it, and the oversized model."""
     params = _recipe.get(study.recipe).expected_params(study.target)
-    shapes = (arch.nearest(study.arch, params * times, vocab=text.vocab, context=study.context) for times in (1.0, study.proof.oversize))
+    shapes = (study.kind(text.vocab).nearest(params * times) for times in (1.0, study.proof.oversize))
     return tuple(spec(study, text, shape=shape, budget=study.target, group="proof", seed=study.seed) for shape in shapes)
 
 
-def around(name: str, params: float, *, count: int, spread: float, vocab: int, context: int) -> tuple[Shape, ...]:
-    """A family's shapes spread evenly in log params around an expected optimum, smallest first.
+def around(kind: Kind, params: float, *, count: int, spread: float) -> tuple[Shape, ...]:
+    """Shapes spread evenly in log params around an expected optimum, smallest first.
 
     Args:
-        name: Family.
+        kind: Of the models.
         params: Middle, total parameters.
         count: How many shapes.
         spread: Largest over smallest, in params.
-        vocab: Of the tokenizer.
-        context: Tokens a sequence.
     """
-    family = arch.get(name)
     ladder: list[Shape] = []
     for d_model in arch.widths():
-        ladder.append(family.at(d_model, vocab=vocab, context=context))
+        ladder.append(kind.at(d_model))
         if ladder[-1].params.total > params * spread and len(ladder) >= count:
             break
     chosen: list[Shape] = []

@@ -2,7 +2,6 @@
 
 import math
 
-from isoflop import arch
 from isoflop.arch import Shape
 from isoflop.design import Cell, Expected, around
 from isoflop.study import Study
@@ -26,9 +25,9 @@ def cells(study: Study, *, vocab: int, expected: Expected) -> tuple[Cell, ...]:
 
 def _shapes(study: Study, expected: Expected, vocab: int) -> tuple[Shape, ...]:
     if not isinstance(study.sizes, int):
-        return tuple(arch.get(study.arch).at(d, vocab=vocab, context=study.context) for d in sorted(study.sizes))
+        return tuple(study.kind(vocab).at(d) for d in sorted(study.sizes))
     low, high = expected(study.budgets[0]), expected(study.budgets[-1])
-    return around(study.arch, math.sqrt(low * high), count=study.sizes, spread=max(high / low, 1.5), vocab=vocab, context=study.context)
+    return around(study.kind(vocab), math.sqrt(low * high), count=study.sizes, spread=max(high / low, 1.5))
 
 
 def _budget_of(shape: Shape, expected: Expected, study: Study) -> float:

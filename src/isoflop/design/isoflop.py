@@ -1,6 +1,5 @@
 """Budgets x sizes around the expected optimum, each trained for exactly the tokens its budget pays for (Hoffmann et al. 2022, Sec. 3.2)."""
 
-from isoflop import arch
 from isoflop.arch import Shape
 from isoflop.design import Cell, Expected, around
 from isoflop.study import Study
@@ -18,6 +17,5 @@ def cells(study: Study, *, vocab: int, expected: Expected) -> tuple[Cell, ...]:
 
 def _shapes(study: Study, params: float, vocab: int) -> tuple[Shape, ...]:
     if isinstance(study.sizes, int):
-        return around(study.arch, params, count=study.sizes, spread=study.spread, vocab=vocab, context=study.context)
-    family = arch.get(study.arch)
-    return tuple(family.at(d_model, vocab=vocab, context=study.context) for d_model in sorted(study.sizes))
+        return around(study.kind(vocab), params, count=study.sizes, spread=study.spread)
+    return tuple(study.kind(vocab).at(d_model) for d_model in sorted(study.sizes))

@@ -1,5 +1,24 @@
-"""Plan: fits and a budget -> how big a model, on how many tokens, at what loss."""
+"""Plan: laws and a budget -> how big a model, on how many tokens, at what loss; and what that takes to train, to hold and to serve."""
 
-from isoflop.plan.allocation import REACH, Plan, plan, plan_all
+from isoflop.plan.allocation import Plan, plan, plan_all
+from isoflop.plan.budget import REACH, Goal
+from isoflop.plan.estimate import Estimate, Estimates, estimates
+from isoflop.plan.question import Answer, Detail, Question, answer
+from isoflop.plan.request import Request, read
 
-__all__ = ["REACH", "Plan", "plan", "plan_all"]
+__all__ = [
+    "REACH",
+    "Answer",
+    "Detail",
+    "Estimate",
+    "Estimates",
+    "Goal",
+    "Plan",
+    "Question",
+    "Request",
+    "answer",
+    "estimates",
+    "plan",
+    "plan_all",
+    "read",
+]

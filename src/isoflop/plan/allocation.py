@@ -1,16 +1,19 @@
 """What a fitted law recommends for a budget, and the real shape nearest to it."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from isoflop import arch, units
-from isoflop.arch import Shape
+from isoflop import units
 from isoflop.errors import ExtrapolationError
-from isoflop.fit.result import Approach, Fit
 from isoflop.laws import Law
+from isoflop.plan.budget import REACH
 
-REACH = 30.0  # assumption: beyond this many times the largest run, laws fitted to sweeps were off by up to 2x in N_opt on public data
+if TYPE_CHECKING:  # planning with published laws needs no fits
+    from collections.abc import Iterable
+
+    from isoflop.arch import Kind, Shape
+    from isoflop.fit.result import Approach, Fit
 
 Interval = tuple[float, float]
 
@@ -19,7 +22,7 @@ Interval = tuple[float, float]
 class Plan:
     """A recommendation for one budget by one fit. Intervals are the 10th and 90th bootstrap percentiles."""
 
-    approach: Approach
+    approach: "Approach"
     flops: float
     params: float  # by the fit's convention
     tokens: float
@@ -27,8 +30,9 @@ class Plan:
     params_interval: Interval
     tokens_interval: Interval
     loss_interval: Interval  # for one new run, residual spread included
-    loss_by: Approach  # whose loss that is
-    shape: Shape  # the family's nearest
+    loss_by: "Approach"  # whose loss that is
+    kind: "Kind"  # of the model
+    shape: "Shape"  # the family's nearest
     shape_tokens: float  # that the budget pays for at that shape, by its own FLOPs
     reach: float  # the budget over the largest budget fitted
 
@@ -37,15 +41,13 @@ class Plan:
         return self.tokens / self.params
 
 
-def plan(fit: Fit, flops: float, *, family: str, vocab: int, context: int, extrapolate: bool = False) -> Plan:
+def plan(fit: "Fit", flops: float, *, kind: "Kind", extrapolate: bool = False) -> Plan:
     """What a fit recommends for a training budget in FLOPs.
 
     Args:
         fit: Any approach.
         flops: > 0.
-        family: Architecture of the shape.
-        vocab: Of the tokenizer.
-        context: Tokens a sequence.
+        kind: Of the model, for its real shape.
         extrapolate: Accept a budget more than 30 times the largest run.
 
     Raises:
@@ -53,7 +55,7 @@ def plan(fit: Fit, flops: float, *, family: str, vocab: int, context: int, extra
     """
     best = fit.law.optimum(flops)
     params, tokens, loss = float(best.params), float(best.tokens), float(best.loss)
-    shape = arch.nearest(family, params, vocab=vocab, context=context, convention=fit.convention)
+    shape = kind.nearest(params, fit.convention)
     result = Plan(
         approach=fit.approach,
         flops=flops,
@@ -64,6 +66,7 @@ def plan(fit: Fit, flops: float, *, family: str, vocab: int, context: int, extra
         tokens_interval=fit.interval(lambda law: _scalar(law, flops, "tokens")),
         loss_interval=fit.prediction_interval(flops) if math.isfinite(loss) else (math.nan, math.nan),
         loss_by=fit.approach,
+        kind=kind,
         shape=shape,
         shape_tokens=flops / shape.flops_per_token.training,
         reach=flops / fit.reach_flops,
@@ -77,9 +80,9 @@ def plan(fit: Fit, flops: float, *, family: str, vocab: int, context: int, extra
     return result
 
 
-def plan_all(fits: Iterable[Fit], flops: float, *, family: str, vocab: int, context: int, extrapolate: bool = False) -> tuple[Plan, ...]:
+def plan_all(fits: "Iterable[Fit]", flops: float, *, kind: "Kind", extrapolate: bool = False) -> tuple[Plan, ...]:
     """A plan by each fit."""
-    return tuple(plan(fit, flops, family=family, vocab=vocab, context=context, extrapolate=extrapolate) for fit in fits)
+    return tuple(plan(fit, flops, kind=kind, extrapolate=extrapolate) for fit in fits)
 
 
 def _scalar(law: Law, flops: float, field: str) -> float:

@@ -3,22 +3,30 @@
 results    everything a page is drawn from
 answer     the answer in words
 contenders what the models of the proof are called
-tables     tables for the page and the terminal
+table      what a table is
+tables     tables of a study, for the page and the terminal
+planning   tables of published laws and of plans by them
 export     rows and values for other programs
 figures    the paper's Figures 1 to 4 for this study, and the proof; one draw() a file
 charts     a figure -> Vega-Lite for the page, SVG and PNG beside it
 page       all of it -> report.html
+landscape  published laws, known models and a budget -> the paper's Figure 1 as a page, SVG or PNG
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isoflop.errors import MissingExtraError
-from isoflop.report.results import Results
+from isoflop.report.landscape import kind as landscape_kind
+from isoflop.report.landscape import page as landscape_page
 
-__all__ = ["Results", "write"]
+__all__ = ["landscape_kind", "landscape_page", "write"]
+
+if TYPE_CHECKING:  # planning with published laws prints tables and needs no study
+    from isoflop.report.results import Results
 
 
-def write(results: Results, folder: Path) -> Path:
+def write(results: "Results", folder: Path) -> Path:
     """Write report.html, and figures/ beside it; the path of the page. Equal results give equal pages.
 
     Args:

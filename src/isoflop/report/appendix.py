@@ -9,7 +9,8 @@ from isoflop import units
 from isoflop.fit import APPROACHES
 from isoflop.report.answer import nats
 from isoflop.report.results import Results
-from isoflop.report.tables import NAMES, Cell, Row, Table
+from isoflop.report.table import Cell, Row, Table
+from isoflop.report.tables import NAMES
 from isoflop.runs import RunRecord
 
 _HOMES = (("home",), ("Users",))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from isoflop import arch, design, units
+from isoflop import design, units
 from isoflop.arch import Shape
 from isoflop.design import Text
 from isoflop.errors import ValidationError
@@ -144,7 +144,7 @@ def _same_as(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRe
 
 def _nearest(plan: Plan, params: float) -> Shape:
     """The real shape of a size, of the same family as the optimum's."""
-    return arch.nearest(plan.shape.arch, params, vocab=plan.shape.vocab, context=plan.shape.context)
+    return plan.kind.nearest(params)
 
 
 def _kaplan(fits: Sequence[Fit], plan: Plan) -> Shape:

@@ -1,0 +1,99 @@
+"""What published laws recommend for a goal, and how far beyond their data they are asked to go."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from isoflop import units
+from isoflop.errors import ExtrapolationError, FitError
+from isoflop.plan.budget import REACH, Goal
+from isoflop.published import Interval, Published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A recommendation by one published law, counted as its authors count."""
+
+    fit: Published
+    flops: float
+    params: float
+    tokens: float
+    loss: float  # nats per token of the authors' tokens; NaN where the law says nothing of loss
+    reach: float  # the budget over the largest budget fitted; below 1 is inside; NaN where the authors do not print it
+
+    @property
+    def tokens_per_param(self) -> float:
+        return self.tokens / self.params
+
+    @property
+    def interval(self) -> Interval | None:
+        """What the authors print of the exponent of the best size."""
+        return next((i for i in self.fit.intervals if i.quantity == "a"), None)
+
+    @property
+    def outside(self) -> bool:
+        """Whether the budget is more than 30 times beyond every run that backs the law, or as far below the smallest."""
+        above, below = self.flops / self.fit.reach_flops, self.fit.fitted_flops[0] / self.flops
+        return above > REACH or below > REACH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """One goal by many laws."""
+
+    goal: Goal
+    rows: tuple[Estimate, ...]
+    left_out: tuple[tuple[str, str], ...]  # law and reason
+
+
+def estimates(fits: Iterable[Published], goal: Goal, *, extrapolate: bool = False) -> Estimates:
+    """What each law recommends.
+
+    Args:
+        fits: Published laws.
+        goal: A budget, or what it should reach.
+        extrapolate: Accept budgets far beyond the data of every law.
+
+    Raises:
+        FitError: No law can say anything of the goal.
+        ExtrapolationError: The goal is far outside the data of every law; the estimates are on the error.
+    """
+    rows: list[Estimate] = []
+    left_out: list[tuple[str, str]] = []
+    for fit in fits:
+        try:
+            rows.append(_estimate(fit, goal))
+        except FitError as error:
+            left_out.append((fit.name, str(error)))
+    if not rows:
+        raise FitError("; ".join(f"{name}: {reason}" for name, reason in left_out))
+    result = Estimates(goal=goal, rows=tuple(rows), left_out=tuple(left_out))
+    if not extrapolate and all(row.outside for row in rows):
+        raise ExtrapolationError(_refusal(result), estimate=result, reach=min(row.reach for row in rows))
+    return result
+
+
+def _estimate(fit: Published, goal: Goal) -> Estimate:
+    if fit.law is None:
+        msg = f"{fit.title} prints exponents only, so no size can be told. `isoflop laws` lists the laws that say one."
+        raise FitError(msg)
+    best = goal.best(fit.law)
+    flops = float(best.flops)
+    return Estimate(
+        fit=fit, flops=flops, params=float(best.params), tokens=float(best.tokens), loss=float(best.loss), reach=flops / fit.fitted_flops[1]
+    )  # fmt: skip
+
+
+def _refusal(result: Estimates) -> str:
+    said = "; ".join(
+        f"{row.fit.name} would say {units.count(row.params)} params on {units.count(row.tokens)} tokens"
+        f" ({_distance(row)})" for row in result.rows
+    )  # fmt: skip
+    return f"{result.goal} is far outside the data of every law asked: {said}. Ask a law fitted nearer to it (`isoflop laws`), or accept it with --extrapolate."
+
+
+def _distance(row: Estimate) -> str:
+    low, high = row.fit.fitted_flops[0], row.fit.reach_flops
+    if row.flops > high:
+        return f"{units.times(row.flops / high)} times its largest run, {units.flops(high)} FLOPs"
+    return f"{units.times(low / row.flops)} times below its smallest, {units.flops(low)} FLOPs" if math.isfinite(low) else "its data are not printed"

@@ -1,0 +1,143 @@
+"""A whole question and its answer: a goal, the laws asked, and what else is to be known of the run."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isoflop.errors import FitError
+from isoflop.laws import Law
+from isoflop.laws.chinchilla import Chinchilla
+from isoflop.laws.data_constrained import DataConstrained
+from isoflop.plan import data_limits, hardware, inference, overtraining, recipe
+from isoflop.plan.budget import Goal
+from isoflop.plan.data_limits import DataLimited
+from isoflop.plan.estimate import Estimate, Estimates, estimates
+from isoflop.plan.hardware import Bill, Cluster, Fewest
+from isoflop.plan.inference import Lifetime
+from isoflop.plan.overtraining import Smaller
+from isoflop.plan.recipe import Recommendation
+from isoflop.published import Published, muennighoff
+
+if TYPE_CHECKING:  # a plan that asks for no shape loads none
+    from isoflop.arch import Kind, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of a plan. What is None is not asked."""
+
+    goal: Goal
+    fits: tuple[Published, ...]
+    extrapolate: bool = False
+    cluster: Cluster | None = None
+    inference_tokens: float | None = None
+    unique_tokens: float | None = None
+    smaller: bool = False
+    kind: "Kind | None" = None  # of the model; needed for a shape, and for the memory of one
+    shape: bool = False
+    recipe: str = recipe.DEFAULT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """What else was asked, for one law's recommendation; None where it was not asked or the law cannot say."""
+
+    estimate: Estimate
+    bill: Bill | None = None
+    to_train: Fewest | None = None
+    to_serve: Fewest | None = None
+    lifetime: Lifetime | None = None
+    data: DataLimited | None = None
+    smaller: tuple[Smaller, ...] = ()
+    shape: "Shape | None" = None
+    recommendation: Recommendation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The estimates of all laws, and the details of each."""
+
+    question: Question
+    estimates: Estimates
+    details: tuple[Detail, ...]
+    notes: tuple[str, ...]  # what a law could not say, and why
+
+
+def answer(question: Question) -> Answer:
+    """Ask every law, and work out what was asked besides.
+
+    Raises:
+        FitError: No law can say anything of the goal.
+        ExtrapolationError: The goal is far outside the data of every law; the estimates are on the error.
+        UsageError: A family, recipe or number that cannot be meant.
+    """
+    found = estimates(question.fits, question.goal, extrapolate=question.extrapolate)
+    notes = [f"{name} is left out: {reason}" for name, reason in found.left_out]
+    details = tuple(_detail(question, estimate, notes) for estimate in found.rows)
+    return Answer(question=question, estimates=found, details=details, notes=tuple(notes))
+
+
+def _detail(question: Question, estimate: Estimate, notes: list[str]) -> Detail:
+    detail, fit, law, flops = Detail(estimate=estimate), estimate.fit, estimate.fit.law, estimate.flops
+    assert law is not None  # an estimate was made of it
+    if question.kind is not None:
+        detail = _built(question, question.kind, detail)
+    if question.inference_tokens is not None:
+        with _noted(notes, "inference", fit):
+            detail = dataclasses.replace(detail, lifetime=inference.lifetime(law, flops, question.inference_tokens))
+    if question.smaller:
+        with _noted(notes, "smaller models", fit):
+            detail = dataclasses.replace(detail, smaller=overtraining.overhead(law, flops))
+    if question.unique_tokens is not None:
+        with _noted(notes, "unique tokens", fit):
+            detail = dataclasses.replace(detail, data=data_limits.limited(repeating(law, question.unique_tokens), flops))
+    return detail
+
+
+@contextlib.contextmanager
+def _noted(notes: list[str], what: str, fit: Published) -> Iterator[None]:
+    """What a law cannot say is noted, not raised: others may."""
+    try:
+        yield
+    except FitError as error:
+        notes.append(f"{what}: {fit.name} is left out: {error}")
+
+
+def _built(question: Question, kind: "Kind", detail: Detail) -> Detail:
+    """The real shape, and what it takes to train and to serve it."""
+    from isoflop import arch
+
+    estimate = detail.estimate
+    shape = kind.nearest(estimate.params, estimate.fit.counts)
+    if question.shape:
+        advice = recipe.recommend(shape, tokens=estimate.tokens, flops=estimate.flops, recipe=question.recipe)
+        detail = dataclasses.replace(detail, shape=shape, recommendation=advice)
+    if question.cluster is None:
+        return detail
+    chip = question.cluster.accelerator
+    training, serving = arch.training_memory(shape, recompute="full"), arch.serving_memory(shape)
+    states = training.total - training.activations
+    return dataclasses.replace(
+        detail,
+        bill=hardware.bill(estimate.flops, question.cluster),
+        to_train=hardware.fewest_for_training(chip, state_bytes=states, activation_bytes=training.activations),
+        to_serve=hardware.fewest_for_inference(chip, weight_bytes=serving.weights, cache_bytes=serving.kv_cache),
+    )
+
+
+def repeating(law: Law, unique_tokens: float) -> DataConstrained:
+    """An additive law where only so many tokens are new; the worth of repeated ones is Muennighoff et al.'s.
+
+    Raises:
+        FitError: The law is not additive in params and tokens.
+    """
+    if isinstance(law, DataConstrained):
+        return dataclasses.replace(law, unique_tokens=unique_tokens)
+    if not isinstance(law, Chinchilla):
+        msg = f"repeated tokens are known for additive laws only, and this is of the form {type(law).__name__}. Ask hoffmann3, besiroglu or muennighoff."
+        raise FitError(msg)
+    worth = muennighoff.FITS[0].law
+    assert isinstance(worth, DataConstrained)
+    return DataConstrained(E=law.E, A=law.A, B=law.B, alpha=law.alpha, beta=law.beta, R_N=worth.R_N, R_D=worth.R_D, unique_tokens=unique_tokens, cost=law.cost)
