@@ -6,19 +6,22 @@ import functools
 import io
 import json
 import math
+import pathlib
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 import simulated
-from isoflop import report
-from isoflop.report import appendix, export, page, tables
+from isoflop import compare, published, report
+from isoflop.errors import FitError, MissingExtraError, UsageError
+from isoflop.report import appendix, charts, export, landscape, page, tables
 from isoflop.report.answer import _NORMAL, _STUDENT, answer
-from isoflop.report.figures import Figure, drawings
+from isoflop.report.figures import Figure, _labels, drawings
 from isoflop.report.results import Results
 from isoflop.validate import Contender
 
@@ -331,3 +334,151 @@ def test_a_browser_makes_every_figure_live(folder, html, tmp_path):
     dom = subprocess.run([browser, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
     assert '<html lang="en" class="ready drawn">' in dom
     assert dom.count('class="marks"') == 11
+
+
+# --- the landscape
+
+LANDSCAPE_LAWS = tuple(fit for name in (*compare.LAWS, "besiroglu", "kaplan") for fit in published.get(name))
+KNOWN = tuple(compare.model(name) for name in compare.LANDMARKS)
+
+
+@pytest.fixture(scope="module")
+def landscape_html() -> str:
+    return landscape.page(LANDSCAPE_LAWS, KNOWN, budget=5.76e23, kind="html").decode()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.html", "html"), ("a.b.PNG", "png"), ("frontier.svg", "svg")])
+def test_the_suffix_says_what_is_drawn(name, kind):
+    assert landscape.kind(pathlib.Path(name)) == kind
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "html", "a.", ".png"])
+def test_another_suffix_is_refused_with_those_there_are(name):
+    with pytest.raises(UsageError, match=r"\.html.*\.png.*\.svg"):
+        landscape.kind(pathlib.Path(name))
+
+
+def test_the_landscape_is_a_picture_without_a_browser():
+    svg = landscape.page(LANDSCAPE_LAWS, KNOWN, budget=5.76e23, kind="svg")
+    assert svg.startswith(b"<svg")
+    assert b"NaN" not in svg
+    assert b"undefined" not in svg
+    assert landscape.page(LANDSCAPE_LAWS[:1], (), kind="png").startswith(b"\x89PNG")
+
+
+def test_equal_arguments_give_equal_landscapes():
+    first, second = (landscape.draw(LANDSCAPE_LAWS, KNOWN, budget=5.76e23) for _ in range(2))
+    assert charts.static(first) == charts.static(second)
+    assert first.caption == second.caption
+
+
+def test_the_landscape_loads_nothing(landscape_html):
+    addresses = set(re.findall(r"https?://[^\s'\"<>)]+", landscape_html))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    for tag, attrs in Seen(landscape_html).tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base"}
+        assert (attrs.get("src") or "data:").startswith("data:")
+        assert "href" not in attrs
+    assert "default-src 'none'" in landscape_html
+
+
+def test_nothing_in_a_name_reaches_the_landscape_as_code(landscape_html):
+    wicked = compare.Model(name=EVIL, title=EVIL, params=1e9, tokens=1e10, year=None, source=EVIL, note=EVIL)
+    law = dataclasses.replace(LANDSCAPE_LAWS[0], title=EVIL, source=EVIL, corpus=EVIL, convention=EVIL)
+    text = landscape.page((law,), (wicked,), kind="html").decode()
+    usual, seen = Seen(landscape_html), Seen(text)
+    assert [tag for tag, _ in seen.tags if tag in {"script", "style"}] == [tag for tag, _ in usual.tags if tag in {"script", "style"}]
+    assert sum(tag == "img" for tag, _ in seen.tags) == 1
+    assert "onerror" not in {name for _, attrs in seen.tags for name in attrs}
+    assert seen.words.count("{{ 7 * 7 }}") >= 4  # not taken for a template
+    [live] = re.findall(r'<script type="application/json" id="charts">(.*?)</script>', text, re.DOTALL)
+    assert "onerror" in live  # it is there, and JSON to its end
+    assert len(json.loads(live)) == 2
+
+
+def test_the_landscape_says_where_its_numbers_are_from(landscape_html):
+    words = Seen(landscape_html).words
+    for fit in LANDSCAPE_LAWS:
+        assert fit.title in words
+        assert fit.source in words
+    for one in KNOWN:
+        assert one.title in words
+        assert one.source in words
+    assert "without embeddings" in words
+    assert "5.76e23" in words
+
+
+def test_every_published_law_is_drawn_or_named_as_left_out():
+    figure = landscape.draw(published.every(), compare.MODELS, budget=1e21)
+    text = json.dumps([charts.interactive(panel) for panel in figure.panels], ensure_ascii=False, allow_nan=False)
+    for fit in published.every():
+        assert json.dumps(fit.title, ensure_ascii=False)[1:-1] in text if fit.law else fit.title in figure.caption
+
+
+def test_a_law_is_dashed_from_where_no_run_backs_it():
+    [law] = published.get("hoffmann2")
+    spec = charts.interactive(landscape.draw((law,), ()).panels[0])
+    ends = {}
+    for layer in spec["layer"]:
+        rows = list(csv.DictReader(io.StringIO(spec["datasets"][layer["data"]["name"]])))
+        if layer["mark"].get("strokeDash"):
+            ends[layer["mark"]["strokeWidth"]] = (float(rows[0]["flops"]), float(rows[-1]["flops"]), layer["mark"]["strokeDash"])
+    below, inside, beyond = (ends[width] for width in (1.0, 2.2, 2.0))
+    assert below[:2] == pytest.approx((1e17, law.fitted_flops[0]), rel=1e-4)
+    assert inside[:2] == pytest.approx((law.fitted_flops[0], law.reach_flops), rel=1e-4)
+    assert beyond[:2] == pytest.approx((law.reach_flops, 1e26), rel=1e-4)
+    assert (below[2], inside[2]) == ([1, 0], [1, 0])
+    assert beyond[2] != [1, 0]
+
+
+@pytest.mark.parametrize("budget", [1e6, 1e12, 1e33])
+def test_a_budget_outside_the_papers_range_widens_the_figure(budget):
+    for panel in landscape.draw(LANDSCAPE_LAWS, (), budget=budget).panels:
+        spec = charts.interactive(panel)
+        json.dumps(spec, allow_nan=False)
+        low, high = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
+        assert low <= min(budget, 1e17)
+        assert high >= max(budget, 1e26)
+
+
+def test_without_a_law_that_says_a_size_there_is_no_figure():
+    with pytest.raises(FitError, match="isoflop laws"):
+        landscape.page(published.get("hoffmann-c4"), KNOWN, kind="svg")
+
+
+def test_names_cover_neither_each_other_nor_a_point():
+    rng = np.random.default_rng(0)
+    points = [_labels.Named(10 ** rng.uniform(22, 25), 10 ** rng.uniform(9, 12), "a name of some length"[: rng.integers(3, 20)]) for _ in range(25)]
+    plots = [_labels.Plot((1e17, 1e26), (1e7, 1e14), width, 420) for width in (390, 780)]
+    found = _labels.places(points, marks=[], plots=plots, size=10.5)
+    assert sum(place is not None for place in found) > 12
+    for plot in plots:
+        marks = [_labels._around(plot.spot(point), _labels._MARK) for point in points]
+        names = [_labels._covered(plot.spot(p), p.text, at)[0] if at else None for p, at in zip(points, found, strict=True)]
+        for i, name in enumerate(names):
+            if name:
+                assert not any(name.meets(mark) for k, mark in enumerate(marks) if k != i)
+                assert not any(name.meets(other) for k, other in enumerate(names) if other and k != i)
+
+
+def test_a_missing_drawing_library_is_named_with_what_installs_it(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(("isoflop.report.figures", "isoflop.report.charts"))]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("figures", "charts"):
+        monkeypatch.delattr(report, name, raising=False)
+    monkeypatch.setitem(sys.modules, "altair", None)
+    with pytest.raises(MissingExtraError, match=r"altair.*pip install 'isoflop\[report\]'"):
+        landscape.page(LANDSCAPE_LAWS, KNOWN, kind="svg")
+
+
+@pytest.mark.slow
+def test_a_browser_makes_the_landscape_live(landscape_html, tmp_path):
+    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium to open the page with")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=15000", "--dump-dom"]
+    path = tmp_path / "landscape.html"
+    path.write_text(landscape_html, encoding="utf-8")
+    dom = subprocess.run([browser, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert '<html lang="en" class="ready drawn">' in dom
+    assert dom.count('class="marks"') == 2

@@ -5,9 +5,11 @@ import functools
 import gzip
 import json
 import re
+import urllib.parse
 
 import altair as alt
 import vl_convert
+from markupsafe import Markup
 
 from isoflop.report.figures import Figure, Panel, _look
 
@@ -21,16 +23,16 @@ PNG_SCALE = 1.5  # pixels of the file a pixel of the page: sharp enough on paper
 _VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
-def interactive(panel: Panel) -> dict[str, object]:
+def interactive(panel: Panel, *, height: int = HEIGHT) -> dict[str, object]:
     """A panel that fills its box, for the page's script."""
-    return _spec(panel.chart.properties(width="container", height=HEIGHT, title=panel.title))
+    return _spec(panel.chart.properties(width="container", height=height, title=panel.title))
 
 
-def static(figure: Figure) -> dict[str, object]:
+def static(figure: Figure, *, height: int = HEIGHT) -> dict[str, object]:
     """All panels of a figure side by side, for SVG and PNG."""
     n, weights = len(figure.panels), sum(p.weight for p in figure.panels)
     room = _FIGURE * (_LONE if n == 1 else 1) - n * _AXIS - (n - 1) * _SPACING
-    sized = [p.chart.properties(width=round(room * p.weight / weights), height=HEIGHT, title=p.title) for p in figure.panels]
+    sized = [p.chart.properties(width=round(room * p.weight / weights), height=height, title=p.title) for p in figure.panels]
     return _spec(alt.hconcat(*sized, spacing=_SPACING).resolve_scale(color="independent"))
 
 
@@ -49,6 +51,12 @@ def svg(spec: dict[str, object]) -> str:
 def png(drawn: str) -> bytes:
     """The SVG as PNG, half as large again."""
     return bytes(vl_convert.svg_to_png(drawn, scale=PNG_SCALE))
+
+
+def address(drawn: str) -> Markup:
+    """The SVG as a data address: as an image it can neither run scripts nor load anything."""
+    # nothing that ends an attribute or starts an entity is left in it; quoting all the rest would add a third
+    return Markup("data:image/svg+xml," + urllib.parse.quote(drawn.replace('"', "'"), safe=" <>/:=,;()'"))  # noqa: S704
 
 
 @functools.cache

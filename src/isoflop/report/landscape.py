@@ -1,0 +1,145 @@
+"""The paper's Figure 1 as a file: published laws, known models and a planned budget, as SVG, PNG or one page that opens offline."""
+
+import base64
+import hashlib
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+from isoflop import units
+from isoflop.compare import Model
+from isoflop.errors import FitError, MissingExtraError, UsageError
+from isoflop.published import Published
+from isoflop.report.table import DASH, Table, row
+
+if TYPE_CHECKING:  # drawing loads Altair, which may not be installed
+    from isoflop.report.figures import Figure
+
+Kind = Literal["html", "png", "svg"]
+TITLE = "Optimal size and tokens by compute"
+
+
+def kind(path: Path) -> Kind:
+    """What is to be written, by the file's suffix; light, to be asked before anything is computed.
+
+    Raises:
+        UsageError: Another suffix.
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in get_args(Kind):
+        msg = f"{path.name!r} does not say what kind of figure it should be. End it in .html (a page to explore), .png or .svg."
+        raise UsageError(msg)
+    return cast("Kind", suffix)
+
+
+def page(fits: Sequence[Published], models: Sequence[Model], *, budget: float | None = None, kind: Kind) -> bytes:
+    """The figure as the content of a file. Equal arguments give equal bytes.
+
+    Args:
+        fits: Published laws; those with exponents alone are named in the caption and not drawn.
+        models: Known ones or one's own; where names would cover each other, the first given are named.
+        budget: Planned training FLOPs, starred; or none.
+        kind: Of file.
+
+    Raises:
+        FitError: No law says a size.
+        MissingExtraError: A drawing library is not installed.
+    """
+    figure = draw(fits, models, budget=budget)
+    if not figure.panels:
+        msg = f"{figure.caption} `isoflop laws` lists those that say one."
+        raise FitError(msg)
+    return render(figure, kind, tables=(laws_table(fits), models_table(models)))
+
+
+def draw(fits: Sequence[Published], models: Sequence[Model], *, budget: float | None = None) -> "Figure":
+    """The figure: two panels, params and tokens.
+
+    Raises:
+        MissingExtraError: A drawing library is not installed.
+    """
+    try:
+        from isoflop.report.figures import _landscape
+    except ImportError as error:
+        raise _missing(error) from None
+    return _landscape.draw(fits, models, budget=budget)
+
+
+def render(figure: "Figure", kind: Kind, *, title: str = TITLE, tables: Sequence[Table] = ()) -> bytes:
+    """A figure as the content of a file.
+
+    Args:
+        figure: With at least one panel.
+        kind: Of file.
+        title: Of the page.
+        tables: Below the figure on the page.
+
+    Raises:
+        MissingExtraError: A drawing library is not installed.
+    """
+    try:
+        from isoflop.report import charts
+        from isoflop.report.figures._landscape import HEIGHT
+    except ImportError as error:
+        raise _missing(error) from None
+    drawn = charts.svg(charts.static(figure, height=HEIGHT))
+    match kind:
+        case "svg":
+            return drawn.encode()
+        case "png":
+            return charts.png(drawn)
+        case "html":
+            return _html(figure, drawn, title, tables).encode()
+
+
+def _html(figure: "Figure", drawn: str, title: str, tables: Sequence[Table]) -> str:
+    try:
+        import jinja2
+        from markupsafe import Markup
+
+        from isoflop.report import charts
+        from isoflop.report.figures._landscape import HEIGHT
+    except ImportError as error:
+        raise _missing(error) from None
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    behaviour = _asset("page.js")
+    live = [{"at": f"chart-{i}", "spec": charts.interactive(panel, height=HEIGHT)} for i, panel in enumerate(figure.panels)]
+    return environment.from_string(_asset("landscape.html.j2")).render(
+        title=title,
+        figure=figure,
+        image=charts.address(drawn),
+        tables=tables,
+        # ours, not the user's: the only texts that are not escaped, beside the charts, which `embedded` escapes
+        style=Markup(_asset("page.css")),  # noqa: S704
+        behaviour=Markup(behaviour),  # noqa: S704
+        behaviour_sha256=base64.b64encode(hashlib.sha256(behaviour.encode()).digest()).decode(),
+        charts=Markup(charts.embedded(live)),  # noqa: S704
+        library=Markup(charts.script()),  # noqa: S704
+    )
+
+
+def laws_table(fits: Sequence[Published]) -> Table:
+    """The laws drawn, with where they are printed and how they count."""
+    rows = (row(fit.title, fit.corpus, fit.convention, fit.source) for fit in fits if fit.law is not None)
+    return Table(title="The laws", head=("law", "corpus", "counts", "source"), rows=tuple(rows), words=frozenset(range(4)))
+
+
+def models_table(models: Sequence[Model]) -> Table:
+    """The models drawn, with where their counts are printed."""
+    rows = (
+        row(m.title, str(m.year or DASH), units.count(m.params), units.count(m.tokens), units.flops(m.flops), f"{m.source}{'; ' * bool(m.note)}{m.note}")
+        for m in models
+    )
+    head = ("model", "year", "parameters", "tokens", "FLOPs (6ND)", "source")
+    return Table(title="The models", head=head, rows=tuple(rows), words=frozenset({0, 5}))
+
+
+def _missing(error: ImportError) -> Exception:
+    if (error.name or "").startswith("isoflop"):  # a fault of ours, which no installing mends
+        return error
+    return MissingExtraError(error.name or "altair", extra="report", needed_for="the figure")
+
+
+def _asset(name: str) -> str:
+    return importlib.resources.files("isoflop.report").joinpath(name).read_text(encoding="utf-8")
