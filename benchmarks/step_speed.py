@@ -40,8 +40,8 @@ Step = Callable[[], None]
 class UsualBlock(nn.Module):
     """A llama block as most trainers write it."""
 
-    cos_TK: Tensor  # noqa: N815 -- the suffix is the shape
-    sin_TK: Tensor  # noqa: N815
+    cos_TK: Tensor
+    sin_TK: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
