@@ -218,8 +218,9 @@ class Kind:
 def nearest(name: str, params: float, *, vocab: int, context: int, convention: Convention = "total") -> Shape:
     """The family's best real shape near a parameter count.
 
-    Below 512 wide the nearest rung of the ladder that sweeps are laid out on. From there on, widths are multiples of 64 to 1024 and of 128
-    above, heads as in Hoffmann et al. 2022, Table A9, and the depth may leave `depth` by a sixth if that comes nearer to the count.
+    Below 512 wide the nearest rung of the ladder that sweeps are laid out on. From there on, widths are multiples of 64 to 1024, of 128 to
+    4096, of 512 to 8192 and of 1024 above, heads as in Hoffmann et al. 2022, Table A9, and the depth may leave `depth` by a sixth if that comes
+    nearer to the count.
 
     Args:
         name: Family.

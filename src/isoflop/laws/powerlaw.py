@@ -60,16 +60,15 @@ class PowerLaw:
         ends = sorted((-self.a / self.curvature, self.b / self.curvature))
         return ends[0], ends[1]
 
-    def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
+    def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:  # noqa: ARG002 - as every law is asked
         """Never known: the law describes optima and no other model.
 
         Raises:
             FitError: Always; NaN would hide in a sum, and the loss at the optimum of some budget would be taken for the loss of this model.
         """
-        shape = np.broadcast_shapes(np.shape(params), np.shape(tokens))
         msg = (
-            f"a power law of the frontier does not say the loss of a model of any other params and tokens (asked for shape {shape}). "
-            "Use optimum(flops).loss, or the law of the parametric approach."
+            "a power law of the frontier does not say the loss of a model of any other params and tokens. Use optimum(flops).loss, or a law that does, "
+            "such as hoffmann3 or that of the parametric approach."
         )
         raise FitError(msg)
 

@@ -10,6 +10,7 @@ from isoflop.plan._checks import fraction, positive
 from isoflop.plan.inference import cost_of
 
 FREE_EPOCHS = 4.0  # Muennighoff et al. 2023, Sec. 6: 8.7B params for four epochs end 0.5 % above the loss of one epoch of four times the text
+FUTILE = 0.01  # nats per token: assumption; three times the noise between seeds of the example study, and half a per cent of a large model's loss
 _BUDGETS = (1e6, 1e40)  # FLOPs, between which a limit is looked for; as the planner's own bounds
 
 
@@ -27,6 +28,9 @@ class DataLimited:
     loss: float  # nats per token
     unlimited: Allocation  # the same budget with as much new text as it likes
     penalty: float  # nats per token above that
+    exhausted_flops: float  # up to here the best model needs each token once at most, and the limit costs nothing
+    half_worth_epochs: float  # after so many a repeated token is worth half a new one
+    futile_flops: float  # from here doubling the budget lowers the loss by less than FUTILE
 
 
 def limited(law: DataConstrained, flops: float) -> DataLimited:
@@ -48,6 +52,9 @@ def limited(law: DataConstrained, flops: float) -> DataLimited:
         loss=float(best.loss),
         unlimited=free,
         penalty=max(0.0, float(best.loss) - float(free.loss)) if epochs > 1 else 0.0,
+        exhausted_flops=exhausted_flops(law),
+        half_worth_epochs=epochs_at(law),
+        futile_flops=futile_flops(law),
     )
 
 
@@ -90,7 +97,7 @@ def exhausted_flops(law: DataConstrained) -> float:
     return float(at.flops) * math.pow(law.unique_tokens / float(at.tokens), 1 / free.b)
 
 
-def futile_flops(law: DataConstrained, gain: float = 0.01) -> float:
+def futile_flops(law: DataConstrained, gain: float = FUTILE) -> float:
     """The budget from which doubling it lowers the loss by less than `gain` nats; the lowest considered, 1e6 FLOPs, where it never does more.
 
     A bisection: under the law each doubling buys less than the one before.

@@ -21,7 +21,9 @@ from isoflop.plan.recipe import Recommendation
 from isoflop.published import Published, muennighoff
 
 if TYPE_CHECKING:  # a plan that asks for no shape loads none
-    from isoflop.arch import Kind, Shape
+    from isoflop.arch import Activations, Kind, Memory, Shape
+
+LeftOut = tuple[str, str, str]  # of what, which law, why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,9 @@ class Detail:
 
     estimate: Estimate
     bill: Bill | None = None
+    training: "Memory | None" = None  # with one sequence in flight
+    activations: "Activations | None" = None  # of one sequence, by how much is computed anew
+    serving: "Memory | None" = None  # with one whole context in the cache
     to_train: Fewest | None = None
     to_serve: Fewest | None = None
     lifetime: Lifetime | None = None
@@ -74,35 +79,44 @@ def answer(question: Question) -> Answer:
         UsageError: A family, recipe or number that cannot be meant.
     """
     found = estimates(question.fits, question.goal, extrapolate=question.extrapolate)
-    notes = [f"{name} is left out: {reason}" for name, reason in found.left_out]
-    details = tuple(_detail(question, estimate, notes) for estimate in found.rows)
-    return Answer(question=question, estimates=found, details=details, notes=tuple(notes))
+    left_out = [("the plan", name, reason) for name, reason in found.left_out]
+    details = tuple(_detail(question, estimate, left_out) for estimate in found.rows)
+    return Answer(question=question, estimates=found, details=details, notes=_notes(left_out))
 
 
-def _detail(question: Question, estimate: Estimate, notes: list[str]) -> Detail:
+def _notes(left_out: list[LeftOut]) -> tuple[str, ...]:
+    """A sentence for each reason, however many laws and questions it stands for."""
+    by_reason: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for what, name, reason in left_out:
+        whats, names = by_reason.setdefault(reason, ({}, {}))
+        whats[what], names[name] = None, None
+    return tuple(f"left out of {', '.join(whats)}: {', '.join(names)}, for {reason}" for reason, (whats, names) in by_reason.items())
+
+
+def _detail(question: Question, estimate: Estimate, left_out: list[LeftOut]) -> Detail:
     detail, fit, law, flops = Detail(estimate=estimate), estimate.fit, estimate.fit.law, estimate.flops
     assert law is not None  # an estimate was made of it
     if question.kind is not None:
         detail = _built(question, question.kind, detail)
     if question.inference_tokens is not None:
-        with _noted(notes, "inference", fit):
+        with _noted(left_out, "inference", fit):
             detail = dataclasses.replace(detail, lifetime=inference.lifetime(law, flops, question.inference_tokens))
     if question.smaller:
-        with _noted(notes, "smaller models", fit):
+        with _noted(left_out, "smaller models", fit):
             detail = dataclasses.replace(detail, smaller=overtraining.overhead(law, flops))
     if question.unique_tokens is not None:
-        with _noted(notes, "unique tokens", fit):
+        with _noted(left_out, "unique tokens", fit):
             detail = dataclasses.replace(detail, data=data_limits.limited(repeating(law, question.unique_tokens), flops))
     return detail
 
 
 @contextlib.contextmanager
-def _noted(notes: list[str], what: str, fit: Published) -> Iterator[None]:
+def _noted(left_out: list[LeftOut], what: str, fit: Published) -> Iterator[None]:
     """What a law cannot say is noted, not raised: others may."""
     try:
         yield
     except FitError as error:
-        notes.append(f"{what}: {fit.name} is left out: {error}")
+        left_out.append((what, fit.name, str(error)))
 
 
 def _built(question: Question, kind: "Kind", detail: Detail) -> Detail:
@@ -114,11 +128,11 @@ def _built(question: Question, kind: "Kind", detail: Detail) -> Detail:
     if question.shape:
         advice = recipe.recommend(shape, tokens=estimate.tokens, flops=estimate.flops, recipe=question.recipe)
         detail = dataclasses.replace(detail, shape=shape, recommendation=advice)
+    training, serving = arch.training_memory(shape, recompute="full"), arch.serving_memory(shape)
+    detail = dataclasses.replace(detail, training=training, activations=arch.activations(shape), serving=serving)
     if question.cluster is None:
         return detail
-    chip = question.cluster.accelerator
-    training, serving = arch.training_memory(shape, recompute="full"), arch.serving_memory(shape)
-    states = training.total - training.activations
+    chip, states = question.cluster.accelerator, training.total - training.activations
     return dataclasses.replace(
         detail,
         bill=hardware.bill(estimate.flops, question.cluster),

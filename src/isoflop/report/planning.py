@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from isoflop import units
 from isoflop.laws import Law
+from isoflop.plan.data_limits import FUTILE
 from isoflop.plan.estimate import Estimate
 from isoflop.plan.overtraining import Smaller
 from isoflop.plan.question import Answer, Detail
@@ -88,7 +89,7 @@ def plan(answer: Answer) -> Table:
 
 def details(answer: Answer) -> tuple[Table, ...]:
     """What else was asked, a table each."""
-    tables = (_training(answer), _shapes(answer), _recipes(answer), _lifetimes(answer), *_smaller(answer), _data(answer))
+    tables = (_training(answer), _memory(answer), _shapes(answer), _recipes(answer), _lifetimes(answer), *_smaller(answer), _data(answer))
     return tuple(table for table in tables if table.rows)
 
 
@@ -119,6 +120,29 @@ def _training(answer: Answer) -> Table:
         f"{cluster.kg_co2_per_kwh:g} kg CO2e a kWh. Source of the rates: {chip.source}."
     )
     return Table(title=f"Training on {cluster.count:,} x {chip.title}", head=head, rows=tuple(rows), note=note)
+
+
+def _memory(answer: Answer) -> Table:
+    rows = [
+        row(
+            brief(d.estimate.fit),
+            units.size(d.training.weights),
+            units.size(d.training.gradients),
+            units.size(d.training.optimizer),
+            units.size(d.activations.none),
+            units.size(d.activations.selective),
+            units.size(d.activations.full),
+            units.size(d.serving.kv_cache),
+        )
+        for d in answer.details
+        if d.training and d.activations and d.serving
+    ]
+    head = ("law", "weights", "gradients", "optimiser", "activations", "attention made anew", "layers made anew", "KV cache of a context")
+    note = (
+        "Mixed-precision AdamW: bf16 weights and gradients, float32 copy and two moments (Rajbhandari et al. 2020). Activations: of one sequence, all kept, "
+        "with selective and with full recomputation (Korthikanti et al. 2022)."
+    )
+    return Table(title="Memory of the whole model", head=head, rows=tuple(rows), note=note)
 
 
 def _shapes(answer: Answer) -> Table:
@@ -235,13 +259,27 @@ def _data(answer: Answer) -> Table:
             f"{d.data.token_worth:.0%}",
             nats(d.data.loss),
             f"{d.data.penalty:.4f}",
+            units.flops(d.data.exhausted_flops),
+            units.flops(d.data.futile_flops),
         )
         for d in answer.details
         if d.data
     ]
     asked = shown(units.count, answer.question.unique_tokens or math.nan)
-    head = ("law", "parameters", "tokens", "epochs", "worth of the last token", "loss (nats/token)", "lost to repetition (nats)")
-    note = "Repeated tokens are worth less with every epoch, and so are parameters beyond what the unique tokens need (Muennighoff et al. 2023)."
+    head = (
+        "law",
+        "parameters",
+        "tokens",
+        "epochs",
+        "worth of the last token",
+        "loss (nats/token)",
+        "lost to repetition",
+        "free up to (FLOPs)",
+        "futile from (FLOPs)",
+    )
+    epochs = next((d.data.half_worth_epochs for d in answer.details if d.data), math.nan)
+    worn = f"A repeated token is worth half a new one after {epochs:.0f} epochs, and parameters beyond what the unique tokens need wear out too"
+    note = f"{worn} (Muennighoff et al. 2023). Free: the best model reads nothing twice. Futile: doubling the budget buys less than {FUTILE:g} nats."
     return Table(title=f"With {asked} unique tokens", head=head, rows=tuple(rows), note=note)
 
 
@@ -281,6 +319,8 @@ def _detail_json(answer: Answer, d: Detail) -> dict[str, object]:
     found: dict[str, object] = {}
     if asked.cluster is not None:
         found["training"] = {"bill": values(d.bill), "fewest_to_train": values(d.to_train), "fewest_to_serve": values(d.to_serve)}
+    if d.training is not None:
+        found["memory"] = {"training": values(d.training), "activations": values(d.activations), "serving": values(d.serving)}
     if d.shape is not None:
         found["shape"] = d.shape.model_dump() | {"params": d.shape.params.total}
         found["recipe"] = values(d.recommendation)
