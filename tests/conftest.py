@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("untimed")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run begun in the background ignores Ctrl-C, and so would what it starts
 STUDY = """
 name = "tiny"

@@ -409,6 +409,13 @@ def test_appendix_f_is_the_module_but_for_embedding_softmax_and_relative_positio
     assert appendix.forward == pytest.approx(expected)
 
 
+def test_appendix_f_counts_chinchilla_as_its_list_does():
+    golden = GOLDEN["appendix_f"]
+    found = flops(of_the_paper(8192, 80, 64, 128, 32_768), "appendix_f")
+    assert dict(found.parts) == golden["forward"]
+    assert found.training == 3 * sum(golden["forward"].values())
+
+
 # ---- memory, as printed and as autograd has it
 
 
@@ -452,6 +459,14 @@ def test_a_layers_activations_are_korthikantis_less_dropout_and_more_relative_qu
     more = arch.activations(of_the_paper(d, 8, H, 64, 4 * d), sequences=3)
     assert (more.full - found.full) / (tokens_of_batch * d) == golden["full"]
     assert more.selective - found.selective == pytest.approx(linear * tokens_of_batch * d)
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN["peaks"] if name != "source"])
+def test_activations_of_whole_models_come_out_by_hand(name):
+    """Chinchilla, whose layer is larger than its head, and a small model, whose head is larger than its layer: at the peak only the larger counts."""
+    golden = GOLDEN["peaks"][name]
+    found = arch.activations(of_the_paper(*golden["shape"]))
+    assert {kind: getattr(found, kind) for kind in ("none", "selective", "full")} == golden["bytes"]
 
 
 @given(shape=shapes(), sequences=st.integers(1, 5))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import STUDY
 from isoflop import STAGES, published
+from isoflop.arch import Shape
 from isoflop.cli import main
 
 CODE = "from isoflop.cli import main; main()"
@@ -258,7 +259,7 @@ def test_time_and_hardware_say_the_same_budget_as_their_product():
     ("words", "status", "said"),
     [
         (["plan"], 2, ["nothing says what to plan for", "5.76e23"]),
-        (["plan", "-5"], 2, []),
+        (["plan", "-5"], 2, ["No such option"]),
         (["plan", "0"], 2, ["not a positive finite quantity"]),
         (["plan", "nan"], 2, ["not a quantity"]),
         (["plan", "inf"], 2, ["not a quantity"]),
@@ -268,9 +269,9 @@ def test_time_and_hardware_say_the_same_budget_as_their_product():
         (["plan", "5.76e23", "--params", "70B"], 2, ["FLOPS and --params", "give one"]),
         (["plan", "5.76e23", "--days", "3", "--gpus", "8", "--gpu", "h100"], 2, ["FLOPS and --days"]),
         (["plan", "--days", "3"], 2, ["--days needs to know the hardware"]),
-        (["plan", "5.76e23", "--gpus", "8"], 2, ["--gpus need both --gpus and --gpu"]),
+        (["plan", "5.76e23", "--gpus", "8"], 2, ["--gpus without --gpu"]),
         (["plan", "5.76e23", "--gpus", "8", "--gpu", "h1000"], 2, ["h1000", "Did you mean 'h100'"]),
-        (["plan", "5.76e23", "--gpus", "0", "--gpu", "h100"], 2, ["0 accelerators"]),
+        (["plan", "5.76e23", "--gpus", "0", "--gpu", "h100"], 2, ["'0' is not a positive"]),
         (["plan", "5.76e23", "--gpus", "8", "--gpu", "h100", "--mfu", "40"], 2, ["MFU"]),
         (["plan", "5.76e23", "--law", "hofmann3"], 2, ["hofmann3", "Did you mean 'hoffmann3'"]),
         (["plan", "5.76e23", "--vocab", "50000"], 2, ["--vocab", "--shape"]),
@@ -281,11 +282,24 @@ def test_time_and_hardware_say_the_same_budget_as_their_product():
         (["plan", "1e30"], 1, ["far outside", "hoffmann1 would say", "--extrapolate"]),
         (["plan", "1e8"], 1, ["below its smallest", "--extrapolate"]),
         (["plan", "--loss", "1.0", "--law", "hoffmann3"], 1, ["loss"]),
-        (["plan", "--loss", "nan"], 2, ["cannot be meant"]),
+        (["plan", "--loss", "nan"], 2, ["not a quantity"]),
+        (["plan", "--loss", "1e3"], 2, ["cannot be meant"]),
+        (["plan", "--tokens", "1,4T"], 2, ["1,4T", "the decimal sign is a point"]),
+        (["plan", "9" * 400], 2, ["positive finite quantity"]),
+        (["plan", "x" * 400], 2, ["not a quantity"]),
+        (["plan", "--gpus", "8", "--gpu", "h100", "--days", "1e300"], 2, ["the time in seconds"]),
+        (["plan", "--gpus", "8", "--gpu", "h100", "--dollars", "1e17", "--price", "1e-300"], 2, ["price"]),
+        (["plan", "--gpus", "1.5", "--gpu", "h100", "--days", "3"], 2, ["whole number"]),
+        (["plan", "5.76e23", "--unique-tokens", "1e300", "--law", "hoffmann3"], 2, ["unique tokens"]),
+        (["plan", "5.76e23", "--markdown", "--json"], 2, ["two ways to print"]),
+        (["plan", "5.76e23", "--folder", "x"], 2, ["--folder x"]),
+        (["plan", "5.76e23", "--gpus", "8", "--gpu", "h100", "--recipe", "deepseek"], 2, ["Add --shape"]),
+        (["plan", "5.76e23", "--inference-mfu", "5%"], 2, ["Add --inference-tokens"]),
+        (["plan", "5.76e23", "--law", "kaplan", "--figure", "x.pdf"], 2, ["html", "png", "svg"]),
         (["plan", "5.76e23", "--figure", "x.pdf"], 2, ["html", "png", "svg"]),
         (["laws", "hofmann"], 2, ["Did you mean 'hoffmann'"]),
         (["compare", "gofer"], 2, ["Did you mean 'gopher'"]),
-        (["compare", "70B:"], 2, []),
+        (["compare", "70B:"], 2, ["70B:"]),
         (["compare", "gopher", "--law", "hofmann1"], 2, ["Did you mean 'hoffmann1'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -297,6 +311,128 @@ def test_a_question_that_cannot_be_meant_is_refused_in_a_line(words, status, sai
     assert out == ""
     assert "Traceback" not in err
     assert all(word in flat for word in said), err
+
+
+def test_a_shape_is_costed_by_every_convention():
+    status, out, _ = asked("arch", "gopher", "--d-model", 8192, "--layers", 80, "--heads", 64, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["shape"]["ffw_size"] == 4 * 8192
+    assert round(found["params"]["total"] / 1e9) == 70  # Hoffmann et al. 2022, Table 4
+    assert found["flops_per_token"]["6nd"]["training"] == 6 * found["params"]["total"]
+    assert found["bytes"]["weights"] + found["bytes"]["gradients"] + found["bytes"]["optimizer"] == 16 * found["params"]["total"]
+    status, out, _ = asked("arch", "llama", "--params", "8B", "--kv-heads", 8, "--untied")
+    assert status == 0
+    assert "8 of keys and values" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gopher"], ["--params", "--d-model"]),
+        (["gopher", "--params", "1B", "--d-model", "8"], ["say --params"]),
+        (["gopher", "--d-model", "64", "--layers", "2"], ["--heads"]),
+        (["gofer", "--params", "1B"], ["Did you mean 'gopher'"]),
+        (["gopher", "--params", "1B", "--untied"], ["gopher is not built with"]),
+        (["llama", "--d-model", "512", "--layers", "8", "--heads", "8", "--kv-heads", "3"], ["cannot share 3"]),
+        (["llama", "--params", "x"], ["not a quantity"]),
+    ],
+    ids=" ".join,
+)
+def test_a_shape_that_cannot_be_meant_is_refused(words, said):
+    status, out, err = asked("arch", *words)
+    assert (status, out) == (2, "")
+    assert all(word in " ".join(err.split()) for word in said), err
+
+
+def planned(*words: str) -> dict:
+    """The one law's object of a plan as JSON."""
+    status, out, err = asked("plan", *words, "--json")
+    assert status == 0, err
+    (row,) = json.loads(out)
+    return row
+
+
+def test_inference_is_priced_as_sardana_et_al_do():
+    """Golden values found by brute force over a grid of sizes, not by the search that the planner makes."""
+    life = planned("5.76e23", "--law", "hoffmann3", "--inference-tokens", "2T")["inference"]
+    assert life["best"]["params"] == pytest.approx(30.3e9, rel=0.003)
+    assert life["best"]["tokens"] == pytest.approx(3.26e12, rel=0.003)
+    assert life["best"]["inference_flops"] == pytest.approx(2 * life["best"]["params"] * 2e12)
+    assert 1 - life["best"]["total"] / life["baseline"]["total"] == pytest.approx(0.0323, abs=5e-5)
+    dear = planned("5.76e23", "--law", "hoffmann3", "--inference-tokens", "2T", "--inference-mfu", "5%")["inference"]
+    assert dear["price"] == 8  # 0.4 of the peak in training over 0.05
+    assert dear["best"]["total"] == pytest.approx(dear["best"]["training_flops"] + 8 * dear["best"]["inference_flops"])
+    assert dear["best"]["params"] < life["best"]["params"]
+
+
+@pytest.mark.parametrize(("law", "params", "epochs", "loss"), [("hoffmann3", 33.65e9, 9.51, 1.9365), ("besiroglu", 58.2e9, 5.50, 1.9837)])
+def test_text_that_repeats_is_planned_as_a_brute_force_search_does(law, params, epochs, loss):
+    """Muennighoff et al. 2023, Eq. 5 and 6, over a grid of sizes, with R_N 5.309743 and R_D 15.387756."""
+    data = planned("5.76e23", "--law", law, "--unique-tokens", "300B", "--extrapolate")["data"]
+    assert data["params"] == pytest.approx(params, rel=0.003)
+    assert data["epochs"] == pytest.approx(epochs, rel=0.003)
+    assert data["loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_memory_and_the_fewest_accelerators_are_those_of_a_count_by_hand():
+    """GPT-3's size: 16 bytes a parameter in training and 2 in serving (Rajbhandari et al. 2020), 90 % of 80 GB usable."""
+    gpt = planned("--params", "175B", "--untied", "--vocab", "50257", "--gpus", "1024", "--gpu", "a100-80", "--law", "hoffmann1", "--shape")
+    params, memory = gpt["shape"]["params"], gpt["memory"]["training"]
+    assert params == pytest.approx(175e9, rel=0.016)
+    assert memory["weights"] + memory["gradients"] + memory["optimizer"] == 16 * params
+    states, activations = 16 * params, memory["activations"]
+    assert gpt["training"]["fewest_to_train"]["count"] == math.ceil(states / (72e9 - activations))
+    cache = 2 * gpt["shape"]["n_layers"] * gpt["shape"]["d_model"] * 2 * 2048  # keys and values, bf16, 2048 tokens
+    assert gpt["memory"]["serving"]["kv_cache"] == cache
+    assert gpt["training"]["fewest_to_serve"]["count"] == math.ceil((2 * params + cache) / 72e9)
+
+
+def test_grouped_queries_shrink_the_cache_as_in_llama_2_70b():
+    """80 layers, 8 key-value heads of 128, bf16: 320 KiB a token (Touvron et al. 2023b)."""
+    found = planned("--params", "70B", "--untied", "--context", "4096", "--kv-heads", "8", "--gpu", "a100-80", "--gpus", "8", "--law", "hoffmann1", "--shape")
+    assert found["shape"]["n_kv_heads"] == 8
+    assert found["memory"]["serving"]["kv_cache"] == found["shape"]["n_layers"] * 8 * 128 * 2 * 2 * 4096
+    assert found["memory"]["serving"]["kv_cache"] / 4096 / found["shape"]["n_layers"] == 320 * 1024 / 80
+
+
+@pytest.mark.parametrize(
+    ("words", "flops"),
+    [
+        (["--dollars", "$2M", "--price", "2.5"], 2e6 / 2.5 * 3600 * 989.4e12 * 0.4),
+        (["--time", "2w"], 1024 * 989.4e12 * 0.4 * 14 * 86400),
+        (["--days", "30", "--mfu", "50%"], 1024 * 989.4e12 * 0.5 * 30 * 86400),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_money_and_time_buy_the_flops_of_their_product(words, flops):
+    assert planned("--gpus", "1,024", "--gpu", "h100", "--law", "hoffmann1", *words)["flops"] == pytest.approx(flops, rel=1e-12)
+
+
+def test_a_bill_with_nothing_but_defaults():
+    """1024 H100 for 30 days at 40 %: by hand, with $2 an hour, 700 W, PUE 1.1, 0.39 kg a kWh."""
+    bill = planned("--gpus", "1024", "--gpu", "h100", "--days", "30", "--law", "hoffmann1")["training"]["bill"]
+    assert bill["flops"] == pytest.approx(1.0504e24, rel=1e-4)
+    assert bill["accelerator_hours"] == pytest.approx(737_280)
+    assert bill["dollars"] == pytest.approx(1_474_560)
+    assert bill["kwh"] == pytest.approx(737_280 * 0.7 * 1.1)
+    assert bill["kg_co2"] == pytest.approx(737_280 * 0.7 * 1.1 * 0.39)
+
+
+@pytest.mark.parametrize("law", ["hoffmann1", "kaplan", "deepseek"])
+@pytest.mark.parametrize("flops", ["1e18", "1e21", "5.76e23"])
+def test_the_recipe_spends_the_budget_by_the_shapes_own_flops(law, flops):
+    found = planned(flops, "--law", law, "--shape", "--extrapolate")
+    shape = Shape(**{key: value for key, value in found["shape"].items() if key != "params"})
+    steps, batch = found["recipe"]["steps"]["value"], found["recipe"]["batch"]["value"]
+    assert steps * batch * shape.flops_per_token.training == pytest.approx(float(flops), rel=0.01)
+
+
+def test_a_law_that_counts_without_embeddings_gets_a_shape_counted_so():
+    found = planned("1e18", "--law", "kaplan", "--shape")
+    shape = Shape(**{key: value for key, value in found["shape"].items() if key != "params"})
+    assert shape.params.count("nonembedding") == pytest.approx(found["params"], rel=0.08)
+    assert shape.params.total > 1.2 * found["params"]
 
 
 def test_extrapolation_is_a_choice_and_marked():

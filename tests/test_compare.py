@@ -5,6 +5,8 @@ import dataclasses
 import math
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 from isoflop import compare, laws, published
 from isoflop.compare import LANDMARKS, LAWS, MODELS, NEAR, TABLE_1, Model, model, standing
 from isoflop.errors import FitError, UnitError, UnknownNameError, UsageError
-from isoflop.plan.estimate import REACH
+from isoflop.plan import REACH, Goal, estimates
 
+GOLDEN = tomllib.loads((Path(__file__).parent / "golden/published.toml").read_text(encoding="utf-8"))
 APPROACHES = [fit for name in LAWS for fit in published.get(name)]
 WITH_LOSS = [fit for name in ("hoffmann3", "hoffmann3-printed", "besiroglu", "kaplan-joint") for fit in published.get(name)]
 CALLED = {"lamda": "LaMDA", "gpt-3": "GPT-3", "jurassic-1": "Jurassic", "gopher": "Gopher", "mt-nlg-530b": "MT-NLG 530B", "chinchilla": "Chinchilla"}
@@ -35,6 +38,11 @@ def test_the_models_of_table_1_are_the_papers(shared):
     with (shared / "data/paper/table1_current_llms.csv").open() as file:
         printed = {row["model"]: (float(row["params"]), float(row["training_tokens"])) for row in csv.DictReader(file)}
     assert {CALLED[name]: (model(name).params, model(name).tokens) for name in TABLE_1} == printed
+
+
+def test_models_have_the_params_and_tokens_that_their_sources_print():
+    printed = {name: tuple(counts) for table in GOLDEN["models"] for name, counts in table["printed"].items()}
+    assert {one.name: (one.params, one.tokens) for one in MODELS} == printed
 
 
 def test_every_known_model_has_a_name_of_its_own_a_source_and_a_year():
@@ -86,6 +94,23 @@ def test_a_model_of_ones_own_is_params_and_tokens():
 def test_counts_that_cannot_be_read_are_refused(text):
     with pytest.raises(UnitError):
         model(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "quantity", "wrong"), [("8B:", "tokens", "''"), (":1T", "params", "''"), ("8B:1X", "tokens", "'1X'"), ("a=b:1T", "params", "'b'")]
+)
+def test_the_refusal_of_counts_says_which_of_the_arguments_and_which_half_of_it(text, quantity, wrong):
+    with pytest.raises(UnitError) as caught:
+        model(text)
+    assert str(caught.value).startswith(f"{text!r} is not params:tokens, for its {quantity}: {wrong} is not a quantity.")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\tb", "\x1b[2Jb", "a\x00", "a\u2028b", "\u202eb"])
+def test_names_that_would_break_a_line_or_hide_are_refused_and_shown_escaped(name):
+    for text in (name, f"{name}=70B:1.4T"):
+        with pytest.raises(UsageError, match="cannot be seen") as caught:
+            model(text)
+        assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("text", ["=70B:1.4T", "mine=70B", "mine=", "1e30:1", "1:1e30", "0.1:5"])
@@ -219,15 +244,36 @@ def test_a_law_of_optima_says_no_loss_of_a_model():
     assert all(map(math.isnan, (found.model_loss, found.excess_loss, found.compute_factor, found.serving_factor)))
 
 
+def test_reach_and_beyond_are_those_of_a_plan_of_the_same_budget():
+    """What would be refused as a plan is marked in a comparison."""
+    budgets = [10.0**exponent for exponent in range(13, 29)]
+    for fit in (fit for fit in published.every() if fit.law is not None):
+        for flops in budgets:
+            [planned] = estimates([fit], Goal(quantity="flops", value=flops), extrapolate=True).rows
+            found = standing(own(1e6, flops / 6e6), fit)
+            assert found.reach == pytest.approx(planned.reach, nan_ok=True)
+            assert found.beyond == planned.outside
+
+
 def test_far_beyond_a_laws_data_is_said_and_not_refused():
-    assert compare.BEYOND == REACH  # one word, one factor: what is refused as a plan is marked in a comparison
     [fit] = published.get("hoffmann2")
+    bare = dataclasses.replace(fit, fitted_flops=(1e18, 1e20), confirmed_flops=math.nan)
+    confirmed = dataclasses.replace(bare, confirmed_flops=1e21)
+    unknown = dataclasses.replace(bare, fitted_flops=(math.nan, math.nan))
+
+    def at(flops: float, law) -> tuple[float, bool]:
+        found = standing(own(1e3, flops / 6e3), law)
+        return found.reach, found.beyond
+
+    assert at(1e20 * REACH * 0.99, bare) == (pytest.approx(REACH * 0.99), False)
+    assert at(1e20 * REACH * 1.01, bare) == (pytest.approx(REACH * 1.01), True)
+    assert at(1e20 * REACH * 1.01, confirmed) == (pytest.approx(REACH * 1.01), False)  # a run tests it farther out, and the reach is still of what was fitted
+    assert at(1e21 * REACH * 1.01, confirmed) == (pytest.approx(10 * REACH * 1.01), True)
+    assert at(1e18 / REACH * 1.01, bare)[1] is False
+    assert at(1e18 / REACH * 0.99, bare)[1] is True
+    assert at(1e24, unknown) == (pytest.approx(math.nan, nan_ok=True), False)
     assert not standing(model("gopher"), fit).beyond
-    found = standing(model("llama-3.1-405b"), fit)
-    assert found.reach == pytest.approx(3.79e25 / fit.reach_flops, rel=1e-3)
-    assert found.beyond == (found.reach > REACH)
-    unknown = dataclasses.replace(fit, fitted_flops=(math.nan, math.nan), confirmed_flops=math.nan)
-    assert not standing(model("gopher"), unknown).beyond
+    assert standing(model("llama-3.1-405b"), fit).beyond
 
 
 def test_laws_that_print_exponents_alone_are_left_out_with_the_reason():

@@ -1,5 +1,6 @@
 """Questions put to the laws, with known answers: from papers, from closed forms, from other implementations and from more digits."""
 
+import dataclasses
 import math
 import tomllib
 from decimal import Decimal, localcontext
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
+from isoflop import published
 from isoflop.errors import FitError, UsageError
 from isoflop.laws import Cost, _solve, exponents, frontier, params_for, tokens_for
 from isoflop.laws.chinchilla import Chinchilla
@@ -147,8 +149,11 @@ def test_a_frontier_that_does_not_move_is_refused():
 
 def test_repeated_tokens_are_worth_what_the_authors_code_says():
     """Figure 1 (right) of Muennighoff et al. 2023; the two losses are printed in the README of github.com/huggingface/datablations."""
-    assert float(REPEATED.loss(6.34e9, 242e9)) == pytest.approx(2.2256440889984477, rel=1e-14)
-    assert float(REPEATED.loss(8.67e9, 178e9)) == pytest.approx(2.2269634075087867, rel=1e-14)
+    [fit] = published.get("muennighoff")
+    assert isinstance(fit.law, DataConstrained)
+    for law in (REPEATED, dataclasses.replace(fit.law, unique_tokens=25e9)):
+        assert float(law.loss(6.34e9, 242e9)) == pytest.approx(2.2256440889984477, rel=1e-14)
+        assert float(law.loss(8.67e9, 178e9)) == pytest.approx(2.2269634075087867, rel=1e-14)
 
 
 def test_at_figure_1s_budget_repeating_beats_the_additive_laws_allocation():

@@ -15,11 +15,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import simulated
-from isoflop import compare, published, report
+from isoflop import compare, plan, published, report
 from isoflop.errors import FitError, MissingExtraError, UsageError
-from isoflop.report import appendix, charts, export, landscape, page, tables
+from isoflop.plan import request
+from isoflop.report import appendix, charts, export, figures, landscape, laws, page, planning, standings, tables, terminal
 from isoflop.report.answer import _NORMAL, _STUDENT, answer
 from isoflop.report.figures import Figure, _labels, drawings
 from isoflop.report.results import Results
@@ -342,9 +344,13 @@ LANDSCAPE_LAWS = tuple(fit for name in (*compare.LAWS, "besiroglu", "kaplan") fo
 KNOWN = tuple(compare.model(name) for name in compare.LANDMARKS)
 
 
+def told(fits, flops=5.76e23):
+    return plan.estimates(fits, plan.Goal(quantity="flops", value=flops), extrapolate=True).rows
+
+
 @pytest.fixture(scope="module")
 def landscape_html() -> str:
-    return landscape.page(LANDSCAPE_LAWS, KNOWN, budget=5.76e23, kind="html").decode()
+    return landscape.page(told(LANDSCAPE_LAWS), KNOWN, rule=5.76e23, kind="html").decode()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.html", "html"), ("a.b.PNG", "png"), ("frontier.svg", "svg")])
@@ -359,15 +365,15 @@ def test_another_suffix_is_refused_with_those_there_are(name):
 
 
 def test_the_landscape_is_a_picture_without_a_browser():
-    svg = landscape.page(LANDSCAPE_LAWS, KNOWN, budget=5.76e23, kind="svg")
+    svg = landscape.page(told(LANDSCAPE_LAWS), KNOWN, rule=5.76e23, kind="svg")
     assert svg.startswith(b"<svg")
     assert b"NaN" not in svg
     assert b"undefined" not in svg
-    assert landscape.page(LANDSCAPE_LAWS[:1], (), kind="png").startswith(b"\x89PNG")
+    assert landscape.page(told(LANDSCAPE_LAWS[:1]), (), rule=None, kind="png").startswith(b"\x89PNG")
 
 
 def test_equal_arguments_give_equal_landscapes():
-    first, second = (landscape.draw(LANDSCAPE_LAWS, KNOWN, budget=5.76e23) for _ in range(2))
+    first, second = (landscape.draw(told(LANDSCAPE_LAWS), KNOWN, rule=5.76e23) for _ in range(2))
     assert charts.static(first) == charts.static(second)
     assert first.caption == second.caption
 
@@ -383,9 +389,9 @@ def test_the_landscape_loads_nothing(landscape_html):
 
 
 def test_nothing_in_a_name_reaches_the_landscape_as_code(landscape_html):
-    wicked = compare.Model(name=EVIL, title=EVIL, params=1e9, tokens=1e10, year=None, source=EVIL, note=EVIL)
+    wicked = compare.Model(name=EVIL, title=EVIL, params=1e11, tokens=1e12, year=None, source=EVIL, note=EVIL)
     law = dataclasses.replace(LANDSCAPE_LAWS[0], title=EVIL, source=EVIL, corpus=EVIL, convention=EVIL)
-    text = landscape.page((law,), (wicked,), kind="html").decode()
+    text = landscape.page(told((law,)), (wicked,), rule=None, kind="html").decode()
     usual, seen = Seen(landscape_html), Seen(text)
     assert [tag for tag, _ in seen.tags if tag in {"script", "style"}] == [tag for tag, _ in usual.tags if tag in {"script", "style"}]
     assert sum(tag == "img" for tag, _ in seen.tags) == 1
@@ -408,32 +414,57 @@ def test_the_landscape_says_where_its_numbers_are_from(landscape_html):
     assert "5.76e23" in words
 
 
-def test_every_published_law_is_drawn_or_named_as_left_out():
-    figure = landscape.draw(published.every(), compare.MODELS, budget=1e21)
+def test_every_published_law_with_an_optimum_is_drawn():
+    drawn = told(published.every(), 1e21)
+    figure = landscape.draw(drawn, compare.MODELS, rule=1e21)
     text = json.dumps([charts.interactive(panel) for panel in figure.panels], ensure_ascii=False, allow_nan=False)
-    for fit in published.every():
-        assert json.dumps(fit.title, ensure_ascii=False)[1:-1] in text if fit.law else fit.title in figure.caption
+    assert len(drawn) > 20
+    assert all(json.dumps(e.fit.title, ensure_ascii=False)[1:-1] in text for e in drawn)
+
+
+def test_each_star_stands_at_its_laws_own_estimate():
+    rows = plan.estimates(LANDSCAPE_LAWS, plan.Goal(quantity="params", value=70e9), extrapolate=True).rows
+    figure = landscape.draw(rows, (), rule=None)
+    assert len({e.flops for e in rows}) == len(rows)
+    for panel, quantity in zip(figure.panels, ("params", "tokens"), strict=True):
+        spec = charts.interactive(panel)
+        stars = [layer for layer in spec["layer"] if layer["mark"].get("shape", "").startswith("M0,-1")]
+        at = [next(csv.DictReader(io.StringIO(spec["datasets"][layer["data"]["name"]]))) for layer in stars]
+        assert [float(row["flops"]) for row in at] == pytest.approx([e.flops for e in rows], rel=1e-4)
+        assert [float(row["value"]) for row in at] == pytest.approx([getattr(e, quantity) for e in rows], rel=1e-4)
+    assert "vertical line" not in figure.caption
+
+
+def test_a_studys_own_approaches_keep_their_colours_and_models_far_off_are_left_out():
+    own = dataclasses.replace(LANDSCAPE_LAWS[0], name="envelope", title="Mine", fitted_flops=(5e8, 2e9), confirmed_flops=math.nan)
+    figure = landscape.draw(told((own,), 6e9), KNOWN, rule=6e9)
+    spec = charts.interactive(figure.panels[0])
+    assert figures._look.APPROACH["envelope"].color in {layer["mark"].get("color") for layer in spec["layer"]}
+    assert spec["layer"][0]["encoding"]["x"]["scale"]["domain"][1] < 1e12
+    assert f"{len(KNOWN)} known models lie far off" in figure.caption
 
 
 def test_a_law_is_dashed_from_where_no_run_backs_it():
     [law] = published.get("hoffmann2")
-    spec = charts.interactive(landscape.draw((law,), ()).panels[0])
+    spec = charts.interactive(landscape.draw(told((law,)), (), rule=None).panels[0])
     ends = {}
     for layer in spec["layer"]:
         rows = list(csv.DictReader(io.StringIO(spec["datasets"][layer["data"]["name"]])))
         if layer["mark"].get("strokeDash"):
             ends[layer["mark"]["strokeWidth"]] = (float(rows[0]["flops"]), float(rows[-1]["flops"]), layer["mark"]["strokeDash"])
     below, inside, beyond = (ends[width] for width in (1.0, 2.2, 2.0))
-    assert below[:2] == pytest.approx((1e17, law.fitted_flops[0]), rel=1e-4)
+    assert below[0] == pytest.approx(1e17, rel=1e-4)
+    assert below[1] == pytest.approx(law.fitted_flops[0], rel=1e-4)
     assert inside[:2] == pytest.approx((law.fitted_flops[0], law.reach_flops), rel=1e-4)
-    assert beyond[:2] == pytest.approx((law.reach_flops, 1e26), rel=1e-4)
+    assert beyond[0] == pytest.approx(law.reach_flops, rel=1e-4)
+    assert beyond[1] == pytest.approx(1e26, rel=1e-4)
     assert (below[2], inside[2]) == ([1, 0], [1, 0])
     assert beyond[2] != [1, 0]
 
 
 @pytest.mark.parametrize("budget", [1e6, 1e12, 1e33])
 def test_a_budget_outside_the_papers_range_widens_the_figure(budget):
-    for panel in landscape.draw(LANDSCAPE_LAWS, (), budget=budget).panels:
+    for panel in landscape.draw(told(LANDSCAPE_LAWS, budget), (), rule=budget).panels:
         spec = charts.interactive(panel)
         json.dumps(spec, allow_nan=False)
         low, high = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
@@ -443,7 +474,7 @@ def test_a_budget_outside_the_papers_range_widens_the_figure(budget):
 
 def test_without_a_law_that_says_a_size_there_is_no_figure():
     with pytest.raises(FitError, match="isoflop laws"):
-        landscape.page(published.get("hoffmann-c4"), KNOWN, kind="svg")
+        landscape.page((), KNOWN, rule=None, kind="svg")
 
 
 def test_names_cover_neither_each_other_nor_a_point():
@@ -468,7 +499,7 @@ def test_a_missing_drawing_library_is_named_with_what_installs_it(monkeypatch):
         monkeypatch.delattr(report, name, raising=False)
     monkeypatch.setitem(sys.modules, "altair", None)
     with pytest.raises(MissingExtraError, match=r"altair.*pip install 'isoflop\[report\]'"):
-        landscape.page(LANDSCAPE_LAWS, KNOWN, kind="svg")
+        landscape.page(told(LANDSCAPE_LAWS), KNOWN, rule=None, kind="svg")
 
 
 @pytest.mark.slow
@@ -482,3 +513,24 @@ def test_a_browser_makes_the_landscape_live(landscape_html, tmp_path):
     dom = subprocess.run([browser, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
     assert '<html lang="en" class="ready drawn">' in dom
     assert dom.count('class="marks"') == 2
+
+
+# --- a terminal
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 200])
+def test_no_number_and_no_name_is_cut_at_any_width(width):
+    found = plan.answer(
+        request.read(request.Request(flops="5.76e23", shape=True, gpus="8", gpu="h100", smaller=True, inference_tokens="2T", unique_tokens="1T"))
+    )
+    models = compare.compare([compare.model("gopher")], published.get("hoffmann3"))
+    shown = (planning.plan(found), *planning.details(found), laws.laws(published.every()), standings.table(models))
+    for table in shown:
+        out = io.StringIO()
+        terminal.show(Console(file=out, width=width, highlight=False), table)
+        text = out.getvalue()
+        assert "\u2026" not in text
+        assert max(map(len, text.splitlines())) <= width
+        words = set(text.split())
+        numbers = {cell.text for row in table.rows for i, cell in enumerate(row.cells) if i not in table.words}
+        assert all(word in words for number in numbers for word in number.split())

@@ -12,13 +12,51 @@ from isoflop.errors import UnitError
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("70M", 70e6), ("1.4T", 1.4e12), ("5.76e23", 5.76e23), ("70b", 70e9), (" 3k ", 3e3), ("1_000", 1e3), ("2,000", 2e3), (12, 12.0), (0.5, 0.5), (".5M", 5e5)],
+    [
+        ("70M", 70e6),
+        ("1.4T", 1.4e12),
+        ("5.76e23", 5.76e23),
+        ("70b", 70e9),
+        (" 3k ", 3e3),
+        ("1_000", 1e3),
+        ("2,000", 2e3),
+        ("1,234,567", 1234567),
+        ("1,234.5k", 1234500),
+        (12, 12.0),
+        (0.5, 0.5),
+        (".5M", 5e5),
+    ],
 )
 def test_reads_what_people_write(text, value):
     assert units.read(text) == pytest.approx(value, rel=1e-12)
 
 
-@pytest.mark.parametrize("text", ["70X", "", "M", "-3", "0", "nan", "inf", "1e400", "1e", "1..2", "3 h 4", True, None, float("nan")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "70X",
+        "",
+        "M",
+        "-3",
+        "0",
+        "nan",
+        "inf",
+        "1e400",
+        "1e",
+        "1..2",
+        "3 h 4",
+        "1,4T",
+        "1,,2",
+        "12,34",
+        ",5",
+        "1,0000",
+        "\uff15",
+        "\u0661e20",
+        True,
+        None,
+        float("nan"),
+    ],
+)
 def test_refuses_what_is_no_positive_finite_quantity(text):
     with pytest.raises(UnitError, match="70M"):
         units.read(text)
@@ -96,6 +134,13 @@ def test_a_printed_time_reads_back_as_it_is_rounded(value):
         (units.times(192.0), "192"),
         (units.times(12666), "12,700"),
         (units.times(0.853), "0.85"),
+        (units.times(4.8e21), "4.8e21"),
+        (units.count(8.34e18), "8.34e18"),
+        (units.count(0.25), "2.5e-1"),
+        (units.duration(1e20), "1.16e15 days"),
+        (units.size(4.7e25), "4.7e25 B"),
+        (units.mass(3e20), "3e17 t"),
+        (units.flops(math.inf), "inf"),
     ],
 )
 def test_bytes_energy_mass_money_and_factors_print_with_three_digits(printed, text):

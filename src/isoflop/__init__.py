@@ -2,6 +2,7 @@
 
 The stages, in the order in which the data flow:
 
+    arch       what a model costs: parameters, FLOPs, memory
     study      one TOML file: text, models, budgets
     design     study -> runs to train
     train      runs -> records, kept in a store
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from isoflop.workspace import Workspace as Workspace
     from isoflop.workspace import open as open  # noqa: A004  # isoflop.open("study.toml") is how it is said
 
-STAGES = ("study", "design", "train", "runs", "laws", "fit", "plan", "compare", "validate", "report")
+STAGES = ("arch", "study", "design", "train", "runs", "laws", "fit", "plan", "compare", "validate", "report")
 _NOUNS = {
     "Design": "design",
     "Fit": "fit",

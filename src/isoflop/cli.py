@@ -1,6 +1,9 @@
 """The command line: one verb a stage, in pipeline order. Results go to stdout, progress to stderr; 1 is our error, 2 is a misuse."""
 
+import contextlib
+import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +12,6 @@ import typer
 import typer.core
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from isoflop import STAGES, units
 from isoflop.errors import IsoflopError, UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from isoflop.fit import Fits
     from isoflop.plan.question import Answer, Question
     from isoflop.plan.request import Request
+    from isoflop.report.landscape import Kind as FigureKind
     from isoflop.report.results import Results
     from isoflop.report.table import Table
     from isoflop.runs import RunSpec
@@ -54,7 +56,7 @@ app = typer.Typer(
 )
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a study: the one file that says what to find out.")
 
-out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width of its own
+out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout and sys.stdout.isatty() else 160)  # a pipe has no width of its own
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 StudyArg = Annotated[Path, typer.Argument(help="A study file (TOML), or the folder of a study made before.", show_default=False)]
@@ -81,6 +83,53 @@ def run(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = "pool
     path = work.report(results)
     _print_answer(results)
     out.print(f"\nReport: {path}", soft_wrap=True)
+
+
+@app.command(epilog="Example: isoflop arch llama --params 8B --kv-heads 8 --untied --vocab 128256")
+def arch(
+    family: Annotated[str, typer.Argument(help="gopher or llama.")],
+    params: Annotated[str | None, typer.Option("--params", help="Find the best real shape near this size, like 8B.", show_default=False)] = None,
+    d_model: Annotated[int | None, typer.Option("--d-model", min=1, help="Or say the shape: its width,", show_default=False)] = None,
+    layers: Annotated[int | None, typer.Option("--layers", min=1, help="depth,", show_default=False)] = None,
+    heads: Annotated[int | None, typer.Option("--heads", min=1, help="heads,", show_default=False)] = None,
+    kv_size: Annotated[int | None, typer.Option("--kv-size", min=1, help="their size,  [default: d-model / heads]", show_default=False)] = None,
+    ffw: Annotated[int | None, typer.Option("--ffw", min=1, help="and its feed-forward.  [default: the family's]", show_default=False)] = None,
+    vocab: Annotated[int, typer.Option("--vocab", min=2, max=10**7, help="Of the tokenizer.")] = 32_000,
+    context: Annotated[int, typer.Option("--context", min=1, max=10**8, help="Tokens a sequence.")] = 2048,
+    untied: Annotated[bool, typer.Option("--untied", help="An output head of its own (llama).")] = False,
+    kv_heads: Annotated[int | None, typer.Option("--kv-heads", min=1, help="Heads of keys and values (llama).", show_default=False)] = None,
+    markdown: MarkdownOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Say what a model costs: parameters, FLOPs a token, memory.
+
+    Of the best real shape near a size, or of any shape; by every convention that papers count with.
+    """
+    from isoflop import arch as families
+    from isoflop.report import costs
+
+    _one_format(markdown=markdown, as_json=as_json)
+    kind = families.Kind(family=family, vocab=vocab, context=context, tied=not untied, kv_heads=kv_heads)
+    if params is not None and not any((d_model, layers, heads, kv_size, ffw)):
+        shape = kind.nearest(units.read(params))
+    elif params is None and d_model and layers and heads:
+        usual = kind.large(d_model, layers) if d_model >= families.LARGE else kind.at(d_model)
+        sizes = {
+            "n_layers": layers,
+            "n_heads": heads,
+            "kv_size": kv_size or max(1, d_model // heads),
+            "ffw_size": ffw or usual.ffw_size,
+            "n_kv_heads": kv_heads,
+        }
+        shape = families.Shape(**{**usual.model_dump(), **sizes})
+    else:
+        raise UsageError("say --params such as 8B, or the shape: --d-model, --layers and --heads (and --kv-size and --ffw if they are not the usual).")
+    if as_json:
+        out.print_json(json.dumps(costs.values(shape)))
+        return
+    for table in costs.tables(shape):
+        _print_table(table, markdown=markdown)
+        out.print()
 
 
 @study_app.command("show", epilog="Example: isoflop study show examples/1_quickstart.toml")
@@ -158,13 +207,15 @@ def laws(
 ) -> None:
     """List the published laws, or say all of one: constants, source, counting, traps."""
     from isoflop import published
-    from isoflop.report import planning
+    from isoflop.report import laws as tables
+    from isoflop.report import values
 
+    _one_format(markdown=markdown, as_json=as_json)
     fits = published.every() if name is None else published.get(name)
     if as_json:
-        out.print_json(json.dumps(planning.laws_json(fits)))
+        out.print_json(json.dumps(values.laws(fits)))
         return
-    for table in [planning.laws(fits)] if name is None else [planning.law(fit) for fit in fits]:
+    for table in [tables.laws(fits)] if name is None else [tables.law(fit) for fit in fits]:
         _print_table(table, markdown=markdown)
 
 
@@ -191,18 +242,24 @@ def plan(
         list[str] | None, typer.Argument(metavar="[STUDY] [FLOPS]", help="A training budget like 5.76e23; before it a study, to plan by its own fits.")
     ] = None,
     law: Annotated[list[str] | None, typer.Option("--law", help="A published law (isoflop laws); more than once for several.", show_default=False)] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", help="Accelerators.", show_default=False)] = None,
+    gpus: Annotated[str | None, typer.Option("--gpus", help="How many accelerators.", show_default=False)] = None,
     gpu: Annotated[str | None, typer.Option("--gpu", help="Which: h100, a100-80, tpu-v5p, ...", show_default=False)] = None,
-    days: Annotated[float | None, typer.Option("--days", help="Plan for so many days on them.", show_default=False)] = None,
+    days: Annotated[str | None, typer.Option("--days", help="Plan for so many days on them.", show_default=False)] = None,
     time: Annotated[str | None, typer.Option("--time", help="The same as 3h, 30d or 2w.", show_default=False)] = None,
-    dollars: Annotated[str | None, typer.Option("--dollars", help="Plan for so much money on them, like $2M.", show_default=False)] = None,
+    dollars: Annotated[str | None, typer.Option("--dollars", help="Plan for so much money on them, like 2M.", show_default=False)] = None,
     params: Annotated[str | None, typer.Option("--params", help="Plan the budget at which this size is optimal, like 70B.", show_default=False)] = None,
     tokens: Annotated[str | None, typer.Option("--tokens", help="The same for tokens, like 1.4T.", show_default=False)] = None,
-    loss: Annotated[float | None, typer.Option("--loss", help="Plan the least budget for this loss, in nats a token.", show_default=False)] = None,
-    mfu: Annotated[float | None, typer.Option("--mfu", help="Share of the peak rate that training reaches.  [default: 0.4]", show_default=False)] = None,
-    price: Annotated[float | None, typer.Option("--price", help="Dollars an accelerator an hour.", show_default=False)] = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="Plan the least budget for this loss, in nats a token.", show_default=False)] = None,
+    mfu: Annotated[str | None, typer.Option("--mfu", help="Share of the peak rate that training reaches.  [default: 40%]", show_default=False)] = None,
+    price: Annotated[str | None, typer.Option("--price", help="Dollars an accelerator an hour.  [default: 2, an assumption]", show_default=False)] = None,
+    watts: Annotated[str | None, typer.Option("--watts", help="Power of one accelerator.  [default: the board's limit]", show_default=False)] = None,
+    pue: Annotated[str | None, typer.Option("--pue", help="Power of the building over that of the machines.  [default: 1.1]", show_default=False)] = None,
+    kg_co2: Annotated[str | None, typer.Option("--kg-co2", help="CO2e of a kWh, in kg.  [default: 0.39, the US]", show_default=False)] = None,
     smaller: Annotated[bool, typer.Option("--smaller", help="What models smaller than optimal cost to train, and when they pay.")] = False,
     inference_tokens: Annotated[str | None, typer.Option("--inference-tokens", help="Least training and inference together.", show_default=False)] = None,
+    inference_mfu: Annotated[
+        str | None, typer.Option("--inference-mfu", help="Share of the peak that inference reaches.  [default: as training]", show_default=False)
+    ] = None,
     unique_tokens: Annotated[str | None, typer.Option("--unique-tokens", help="Only so many tokens are new; others repeat.", show_default=False)] = None,
     shape: Annotated[bool, typer.Option("--shape", help="Propose layers, width, heads, learning rate, batch and schedule.")] = False,
     arch: Annotated[str | None, typer.Option("--arch", help="Family of the shape: gopher or llama.  [default: llama]", show_default=False)] = None,
@@ -210,7 +267,7 @@ def plan(
     context: Annotated[int | None, typer.Option("--context", min=1, max=10**8, help="Tokens a sequence.  [default: 2048]", show_default=False)] = None,
     untied: Annotated[bool, typer.Option("--untied", help="An output head of its own (llama).")] = False,
     kv_heads: Annotated[int | None, typer.Option("--kv-heads", min=1, help="At most so many heads of keys and values.", show_default=False)] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Rule for learning rate and batch.  [default: steplaw]", show_default=False)] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Rule for learning rate and batch.  [default: deepseek]", show_default=False)] = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw the laws and known models: .html, .svg or .png.", show_default=False)] = None,
     folder: FolderOpt = None,
     extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Accept a budget far outside the data.")] = False,
@@ -223,19 +280,55 @@ def plan(
     """
     from isoflop.plan import request
 
+    study, flops = _study_and_budget(what or [])
     asked = request.Request(
-        what=tuple(what or ()), laws=tuple(law or ()), gpus=gpus, gpu=gpu, days=days, time=time, dollars=dollars, params=params, tokens=tokens, loss=loss,
-        mfu=mfu, price=price, smaller=smaller, inference_tokens=inference_tokens, unique_tokens=unique_tokens, shape=shape, arch=arch, vocab=vocab,
-        context=context, untied=untied, kv_heads=kv_heads, recipe=recipe, extrapolate=extrapolate,
+        flops=flops, laws=tuple(law or ()), gpus=gpus, gpu=gpu, days=days, time=time, dollars=dollars, params=params, tokens=tokens, loss=loss, mfu=mfu,
+        price=price, watts=watts, pue=pue, kg_co2=kg_co2, smaller=smaller, inference_tokens=inference_tokens, inference_mfu=inference_mfu,
+        unique_tokens=unique_tokens, shape=shape, arch=arch, vocab=vocab, context=context, untied=untied, kv_heads=kv_heads, recipe=recipe,
+        extrapolate=extrapolate,
     )  # fmt: skip
-    if asked.study is None:
-        _answer(request.read(asked), figure=figure, markdown=markdown, as_json=as_json)
-        return
-    work = _open(Path(asked.study), folder)
-    if asked.plain and figure is None:
-        _plan_study(work, asked, markdown=markdown, as_json=as_json)
+    _one_format(markdown=markdown, as_json=as_json)
+    kind = None if figure is None else _figure_kind(figure)
+    if study is None:
+        if folder is not None:
+            raise UsageError(f"--folder {folder} is where a study is kept, and no study is planned for. Leave it out, or name the study.")
+        question = request.read(asked)
     else:
-        _answer(work.question(asked), figure=figure, markdown=markdown, as_json=as_json)
+        work = _open(Path(study), folder)
+        if asked.plain and figure is None:
+            _plan_study(work, asked, markdown=markdown, as_json=as_json)
+            return
+        question = work.question(asked)
+    _answer(question, figure=figure, kind=kind, markdown=markdown, as_json=as_json)
+
+
+def _study_and_budget(words: list[str]) -> tuple[str | None, str | None]:
+    """The study, if the first word is no quantity but a path, and the budget."""
+    study = words[0] if words and _is_path(words[0]) else None
+    budgets = words[1:] if study else words
+    if len(budgets) > 1:
+        raise UsageError(f"{' '.join(budgets)} are {len(budgets)} budgets; give one, after the study if there is one: isoflop plan [STUDY] [FLOPS].")
+    return study, budgets[0] if budgets else None
+
+
+def _is_path(word: str) -> bool:
+    try:
+        units.read(word)
+    except UsageError:
+        with contextlib.suppress(OSError, ValueError):  # too long for a name, or no name at all
+            return word.endswith(".toml") or "/" in word or "\\" in word or (bool(word) and Path(word).exists())
+    return False
+
+
+def _figure_kind(path: Path) -> "FigureKind":
+    from isoflop import report as reports
+
+    return reports.landscape_kind(path)
+
+
+def _one_format(*, markdown: bool, as_json: bool) -> None:
+    if markdown and as_json:
+        raise UsageError("--markdown and --json are two ways to print the same. Give one of them.")
 
 
 def _plan_study(work: "Workspace", asked: "Request", *, markdown: bool, as_json: bool) -> None:
@@ -249,30 +342,31 @@ def _plan_study(work: "Workspace", asked: "Request", *, markdown: bool, as_json:
     _next("validate", work.folder, None)
 
 
-def _answer(question: "Question", *, figure: Path | None, markdown: bool, as_json: bool) -> None:
+def _answer(question: "Question", *, figure: Path | None, kind: "FigureKind | None", markdown: bool, as_json: bool) -> None:
     from isoflop.plan.question import answer
-    from isoflop.report import planning
+    from isoflop.report import planning, values
 
     found = answer(question)
     for note in found.notes:
         err.print(f"note: {note}", soft_wrap=True)
-    if figure is not None:
-        _landscape(figure, found)
+    if figure is not None and kind is not None:
+        _landscape(figure, found, kind)
     if as_json:
-        out.print_json(json.dumps(planning.plan_json(found)))
+        out.print_json(json.dumps(values.plan(found)))
         return
     for table in (planning.plan(found), *planning.details(found)):
         _print_table(table, markdown=markdown)
         out.print()
+    err.print("next: isoflop compare, to see where known models stand; isoflop run STUDY, to fit laws to your own text.", soft_wrap=True)
 
 
-def _landscape(path: Path, found: "Answer") -> None:
+def _landscape(path: Path, found: "Answer", kind: "FigureKind") -> None:
     from isoflop import compare as comparing
     from isoflop import report as reports
 
-    kind = reports.landscape_kind(path)
+    goal = found.estimates.goal
     models = [m for m in comparing.MODELS if m.name in comparing.LANDMARKS]
-    _deliver(path, reports.landscape_page([e.fit for e in found.estimates.rows], models, budget=found.estimates.rows[0].flops, kind=kind))
+    _deliver(path, reports.landscape_page(found.estimates.rows, models, rule=goal.value if goal.quantity == "flops" else None, kind=kind))
 
 
 @app.command(epilog="Example: isoflop compare gopher chinchilla gpt-3")
@@ -285,14 +379,15 @@ def compare(
     """Say where known models stand: over-sized, under-trained, and what it cost."""
     from isoflop import compare as comparing
     from isoflop import published
-    from isoflop.report import standings
+    from isoflop.report import standings, values
 
+    _one_format(markdown=markdown, as_json=as_json)
     asked = [comparing.model(name) for name in models] if models else list(comparing.MODELS)
     found = comparing.compare(asked, [fit for name in law or comparing.LAWS for fit in published.get(name)])
     for name, reason in found.left_out:
         err.print(f"note: {name} is left out: {reason}", soft_wrap=True)
     if as_json:
-        out.print_json(json.dumps(standings.values(found)))
+        out.print_json(json.dumps(values.standings(found)))
         return
     _print_table(standings.table(found), markdown=markdown)
 
@@ -404,26 +499,13 @@ def _print_answer(results: "Results") -> None:
 
 
 def _print_table(table: "Table", *, markdown: bool = False) -> None:
-    if markdown:
-        from isoflop.report.table import markdown as written
+    from isoflop.report import terminal
+    from isoflop.report.table import markdown as written
 
+    if markdown:
         out.print(written(table), end="", soft_wrap=True)
-        return
-    shown = RichTable(
-        title=table.title,
-        title_justify="left",
-        title_style="bold",
-        caption=table.note or None,
-        caption_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    for i, head in enumerate(table.head):
-        shown.add_column(head, justify="left" if i in table.words else "right", vertical="bottom")
-    for row in table.rows:
-        shown.add_row(*[Text(str(cell)) for cell in row.cells], style="dim" if row.muted else None)
-    out.print(shown)
+    else:
+        terminal.show(out, table)
 
 
 def _deliver(path: Path, content: bytes) -> None:
@@ -446,6 +528,9 @@ def _command() -> str:
 
 def main() -> None:
     """Entry point: our errors become one message and an exit status, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a dash or a proportion sign gets a question mark
     try:
         app()
     except UsageError as error:
@@ -453,6 +538,12 @@ def main() -> None:
         sys.exit(2)
     except IsoflopError as error:
         err.print(f"isoflop: {error}", soft_wrap=True)
+        sys.exit(1)
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        err.print(f"isoflop: the answer could not be printed: {error.strerror}.", soft_wrap=True)
         sys.exit(1)
 
 

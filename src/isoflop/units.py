@@ -17,8 +17,9 @@ _SECONDS = {
     **dict.fromkeys(("w", "week", "weeks"), 7 * 86400.0),
     **dict.fromkeys(("y", "year", "years"), 365 * 86400.0),
 }
-_DURATION = re.compile(r"\s*([+-]?[\d_,.]+(?:[eE][+-]?\d+)?)\s*([a-zA-Z]+)\s*")
-_NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]?)\s*")
+_PLAIN = r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d[\d_]*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?"  # a comma only between thousands: 1,4 is 1.4 to half the world
+_NUMBER = re.compile(rf"\s*({_PLAIN})\s*([a-zA-Z]?)\s*", re.ASCII)
+_DURATION = re.compile(rf"\s*({_PLAIN})\s*([a-zA-Z]+)\s*", re.ASCII)
 
 
 def read(text: str | float) -> float:
@@ -38,7 +39,8 @@ def _parse(text: str) -> float:
     match = _NUMBER.fullmatch(text)
     scale = _SCALE.get(match[2].lower()) if match else None
     if match is None or scale is None:
-        msg = f"{text!r} is not a quantity. Write a number with an optional suffix k, M, B, T or an exponent, like 70M, 1.4T or 5.76e23."
+        comma = " A comma stands between thousands only; the decimal sign is a point." if "," in text else ""
+        msg = f"{text!r} is not a quantity. Write a number with an optional suffix k, M, B, T or an exponent, like 70M, 1.4T or 5.76e23.{comma}"
         raise UnitError(msg)
     return float(match[1].replace("_", "").replace(",", "")) * scale
 
@@ -71,7 +73,9 @@ def read_dollars(text: str) -> float:
 
 
 def count(value: float) -> str:
-    """Print params or tokens with three significant digits: 70.0M, 1.40T."""
+    """Print params or tokens with three significant digits: 70.0M, 1.40T; as an exponent where no suffix helps."""
+    if 0 < abs(value) < 0.995 or abs(value) >= 1e18:
+        return flops(value)
     for suffix in ("", "k", "M", "B", "T"):
         if abs(value) < 999.5 or suffix == "T":  # 999.5 and more would print as 1000
             break
@@ -97,12 +101,16 @@ def energy(value: float) -> str:
 
 def mass(value: float) -> str:
     """Print kilograms, or tonnes from a thousand up, with three significant digits: 552 t."""
+    if value >= 1e12:
+        return f"{flops(value / 1e3)} t"
     return f"{_digits(value)} kg" if value < 999.5 else f"{_digits(value / 1e3)} t"
 
 
 def _si(value: float, unit: str) -> str:
-    for prefix in ("", "k", "M", "G", "T", "P"):
-        if abs(value) < 999.5 or prefix == "P":
+    if value >= 1e21:
+        return f"{flops(value)} {unit}"
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if abs(value) < 999.5 or prefix == "E":
             break
         value /= 1e3
     return f"{_digits(value)} {prefix}{unit}"
@@ -115,6 +123,8 @@ def _digits(value: float) -> str:
 
 def flops(value: float) -> str:
     """Print FLOPs with three significant digits: 5.76e+23 as 5.76e23."""
+    if not math.isfinite(value):
+        return str(value)
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
@@ -124,9 +134,11 @@ def duration(seconds: float) -> str:
     for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < limit:
             return f"{seconds / unit:.{1 if name == 'h' else 0}f} {name}"
-    return f"{seconds / 86400:.1f} days"
+    return f"{seconds / 86400:.1f} days" if seconds < 1e6 * 86400 else f"{flops(seconds / 86400)} days"
 
 
 def times(value: float) -> str:
     """Print a factor with two or three significant digits: 0.85, 4.2, 192, 12,700."""
+    if value >= 1e7 or 0 < value < 1e-3:
+        return flops(value)
     return f"{value:.2g}" if value < 9.95 else f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"

@@ -1,6 +1,7 @@
 """Workspace: a study and the folder it is kept in; every stage over them, in order. What the command line does, in Python."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -192,7 +193,7 @@ class Workspace:
     def question(self, request: Request) -> Question:
         """What was typed of a plan, asked of this study's own fits and of the published laws named beside them."""
         runs, name = self.runs(), self.study.name
-        own = (_published(f, smallest=float(runs.flops.min()), study=name) for f in self.fit())
+        own = (_published(f, smallest=float(runs.flops.min()), study=name) for f in fit.fit_all(runs))
         return plan.read(request, own, kind=self.study.kind(self.corpus.vocab), target=self.study.target)
 
     def proof(self, *, fits: Fits | None = None, plans: Sequence[Plan] | None = None) -> tuple[RunSpec, ...]:
@@ -285,4 +286,15 @@ def _published(fitted: Fit, *, smallest: float, study: str) -> Published:
         counts=fitted.convention,
         fitted_flops=(smallest, fitted.reach_flops),
         intervals=(Interval(quantity="a", low=low, high=high, level=LEVEL),),
+        spread=lambda flops: _spread(fitted, flops),
     )
+
+
+def _spread(fitted: Fit, flops: float) -> tuple[Interval, ...]:
+    """Intervals of a fit at a budget; of the loss for one new run."""
+    edges = {
+        "params": fitted.interval(lambda law: float(law.optimum(flops).params)),
+        "tokens": fitted.interval(lambda law: float(law.optimum(flops).tokens)),
+        "loss": fitted.prediction_interval(flops),
+    }
+    return tuple(Interval(quantity=name, low=low, high=high, level=LEVEL) for name, (low, high) in edges.items() if math.isfinite(low) and math.isfinite(high))

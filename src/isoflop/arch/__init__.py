@@ -4,6 +4,7 @@ A family is a folder: `shape.py` counts, without torch; `module.py` holds the `t
 What a shape takes: `Shape.params` by group, `flops` a token by convention, `training_memory`, `serving_memory`; `nearest` is the way back.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self, cast
@@ -27,6 +28,7 @@ from isoflop.arch._memory import (
     serving_memory,
     training_memory,
 )
+from isoflop.arch._nearest import LARGE
 from isoflop.errors import UsageError
 
 Convention = Literal["total", "nonembedding", "with_head"]
@@ -211,7 +213,8 @@ class Kind:
         if self.tied and self.kv_heads is None:
             return shape
         most = shape.n_heads if self.kv_heads is None else min(self.kv_heads, shape.n_heads)
-        shared = next(n for n in range(most, 0, -1) if shape.n_heads % n == 0)
+        pairs = ((n, shape.n_heads // n) for n in range(1, math.isqrt(shape.n_heads) + 1) if shape.n_heads % n == 0)
+        shared = max(n for pair in pairs for n in pair if n <= most)
         return Shape(**{**shape.model_dump(), "tied": self.tied, "n_kv_heads": shared})
 
 
@@ -241,6 +244,7 @@ __all__ = [
     "CONVENTIONS",
     "FLOAT32_ADAMW",
     "FLOP_CONVENTIONS",
+    "LARGE",
     "MIXED_ADAMW",
     "Activations",
     "Convention",

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from isoflop import _registry, units
 from isoflop.compare._models import MODELS, Model
-from isoflop.errors import FitError, UsageError
+from isoflop.errors import FitError, UnitError, UsageError
 from isoflop.laws import Law, frontier
+from isoflop.plan.budget import REACH
 from isoflop.published import Published
 
 __all__ = ["LANDMARKS", "LAWS", "MODELS", "NEAR", "TABLE_1", "Comparison", "Model", "Standing", "compare", "model", "standing"]
@@ -21,7 +22,6 @@ LANDMARKS = (*TABLE_1, "palm", "llama-65b", "llama-2-70b", "llama-3-8b", "llama-
 # assumption: a model within this factor of the optimum is called near it. By Approach 3 of Hoffmann et al. 2022 it then loses 0.002 nats at Gopher's
 # budget, and the paper's three approaches differ from each other by more (67B to 40B there).
 NEAR = 1.5
-BEYOND = 30.0  # times a law's reach; the factor at which a plan is refused: plan.estimate.REACH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +69,14 @@ class Standing:
 
     @property
     def reach(self) -> float:
-        """What was spent over the largest budget at which a run backs the law; NaN where none is known."""
-        return self.flops / self.fit.reach_flops
+        """What was spent over the largest budget fitted, as a plan has it; NaN where the authors do not print it."""
+        return self.flops / self.fit.fitted_flops[1]
 
     @property
     def beyond(self) -> bool:
-        """Whether the law is asked more than 30 times beyond its data."""
-        return self.reach > BEYOND
+        """Whether what was spent is more than 50 times beyond every run that backs the law, or as far below the smallest: a plan would be refused."""
+        above, below = self.flops / self.fit.reach_flops, self.fit.fitted_flops[0] / self.flops
+        return above > REACH or below > REACH
 
     @property
     def verdict(self) -> str:
@@ -100,8 +101,11 @@ def model(text: str) -> Model:
     Raises:
         UnknownNameError: No such model; the message names the nearest.
         UnitError: Params or tokens that cannot be read.
-        UsageError: Params or tokens that cannot be meant, or an own model without a name or without tokens.
+        UsageError: Params or tokens that cannot be meant, an own model without a name or without a colon, or characters that cannot be seen.
     """
+    if not text.isprintable():
+        msg = f"{text!r} cannot be the name of a model: it has characters in it that cannot be seen or that end a line. Write letters, digits and spaces."
+        raise UsageError(msg)
     if ":" in text or "=" in text:
         return _own(text)
     asked, known = "-".join(text.lower().replace("_", " ").split()), {m.name: m for m in MODELS}
@@ -165,7 +169,15 @@ def _own(text: str) -> Model:
         msg = f"{text!r} is not a model. Write params and tokens with a colon between, like 70B:1.4T, or with a name, like mine=70B:1.4T."
         raise UsageError(msg)
     title = name.strip() or counts.strip()
-    return Model(name=title, title=title, params=units.read(params), tokens=units.read(tokens), year=None, source="given by the user")
+    return Model(name=title, title=title, params=_read(text, "params", params), tokens=_read(text, "tokens", tokens), year=None, source="given by the user")
+
+
+def _read(text: str, quantity: str, shown: str) -> float:
+    try:
+        return units.read(shown)
+    except UnitError as error:
+        msg = f"{text!r} is not params:tokens, for its {quantity}: {error}"
+        raise UnitError(msg) from None
 
 
 def _loss(law: Law, one: Model) -> float:

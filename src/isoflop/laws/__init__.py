@@ -201,10 +201,11 @@ def _reachable(name: str, wanted: Floats, found: Floats) -> None:
     out = wanted[~((wanted > least) & (wanted < most))]
     if not out.size:
         return
-    msg = f"no budget from {_SPAN[0]:g} to {_SPAN[1]:g} FLOPs has an optimum with a {name} of {out.flat[0]:.6g}"
+    asked = f"a loss of {out.flat[0]:.6g}" if name == "loss" else f"{out.flat[0]:.6g} {name}"
+    msg = f"no budget from {_SPAN[0]:g} to {_SPAN[1]:g} FLOPs has an optimum with {asked}"
     if name == "loss" and out.flat[0] <= least:
         raise FitError(f"{msg}: the floor of this law is {least:.6g}. Ask for a loss above it.")
-    raise FitError(f"{msg}: by this law it lies between {least:.6g} and {most:.6g}. Ask within that.")
+    raise FitError(f"{msg}: by this law what is optimal lies between {least:.6g} and {most:.6g}. Ask within that.")
 
 
 def _crossing(found: Floats, wanted: Floats, log_flops: Floats) -> NDArray[np.intp]:

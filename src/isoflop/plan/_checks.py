@@ -4,6 +4,8 @@ import math
 
 from isoflop.errors import UsageError
 
+BUDGETS = (1e6, 1e40)  # FLOPs; all human computing to 2030 is well below 1e33
+TOKENS = (1.0, 1e22)  # a trillion people reading ten billion each
 _ADVICE = "Check the sign and the exponent."
 
 
@@ -17,7 +19,7 @@ def positive(value: float, what: str, *, most: float = math.inf, advice: str = _
         msg = f"{what} is {value!r}, but must be finite and more than zero: nothing can be planned with it. {advice}"
         raise UsageError(msg)
     if value > most:
-        msg = f"{what} is {value:g}, which cannot be meant: {most:g} is more than there will ever be. {advice}"
+        msg = f"{what} is {value:g}, which cannot be meant: it should be at most {most:g}. {advice}"
         raise UsageError(msg)
     return float(value)
 
@@ -29,6 +31,19 @@ def not_negative(value: float, what: str, *, most: float = math.inf, advice: str
         UsageError: It is not.
     """
     return 0.0 if value == 0 else positive(value, what, most=most, advice=advice)
+
+
+def tokens(value: float, what: str) -> float:
+    """The value, which must be a number of tokens that there can be; `what` follows it in words.
+
+    Raises:
+        UsageError: It is not.
+    """
+    low, high = TOKENS
+    if not low <= value <= high:
+        msg = f"{value:g} {what} cannot be meant: there should be from {low:g} to {high:g}. Check the exponent or the suffix."
+        raise UsageError(msg)
+    return float(value)
 
 
 def fraction(value: float, what: str, *, advice: str) -> float:

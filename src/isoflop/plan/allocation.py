@@ -48,7 +48,7 @@ def plan(fit: "Fit", flops: float, *, kind: "Kind", extrapolate: bool = False) -
         fit: Any approach.
         flops: > 0.
         kind: Of the model, for its real shape.
-        extrapolate: Accept a budget more than 30 times the largest run.
+        extrapolate: Accept a budget more than 50 times the largest run.
 
     Raises:
         ExtrapolationError: Beyond that reach and not accepted; the plan is on the error as `estimate`.

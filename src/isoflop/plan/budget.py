@@ -6,12 +6,15 @@ from typing import Literal
 from isoflop import units
 from isoflop.errors import UsageError
 from isoflop.laws import Allocation, Law, frontier
+from isoflop.plan._checks import BUDGETS, TOKENS
 
-REACH = 30.0  # assumption: beyond this many times the largest run, laws fitted to sweeps were off by up to 2x in N_opt on public data
+# Assumption: Hoffmann et al. 2022 went 44 times beyond their largest run, and the model they trained there is within a factor of two of what each of their
+# approaches and its critics say. On public sweeps N_opt is off by up to two over one or two decades (Kempner, Llama 3, Marin).
+REACH = 50.0
 Quantity = Literal["flops", "params", "tokens", "loss"]
 
 # Beyond these nothing is meant, and a slip of the exponent is all but certain. All human computing to 2030 is well below 1e33 FLOPs.
-_BOUNDS: dict[Quantity, tuple[float, float]] = {"flops": (1e6, 1e40), "params": (1.0, 1e20), "tokens": (1.0, 1e22), "loss": (1e-3, 100.0)}
+_BOUNDS: dict[Quantity, tuple[float, float]] = {"flops": BUDGETS, "params": (1.0, 1e20), "tokens": TOKENS, "loss": (1e-3, 100.0)}
 _NAMES: dict[Quantity, str] = {"flops": "a budget of {} FLOPs", "params": "a model of {} parameters", "tokens": "training on {} tokens", "loss": "a loss of {}"}
 
 

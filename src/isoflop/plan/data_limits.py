@@ -1,17 +1,20 @@
 """What a limit on text does to a plan: how often to repeat it, what a repeated token is still worth, and where more compute buys no more."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
+from isoflop import units
+from isoflop.errors import FitError
 from isoflop.laws import Allocation, Law
 from isoflop.laws.chinchilla import Chinchilla
 from isoflop.laws.data_constrained import DataConstrained
-from isoflop.plan._checks import fraction, positive
-from isoflop.plan.inference import cost_of
+from isoflop.plan._checks import BUDGETS, fraction, positive
+from isoflop.plan._checks import tokens as checked_tokens
+from isoflop.published import muennighoff
 
-FREE_EPOCHS = 4.0  # Muennighoff et al. 2023, Sec. 6: 8.7B params for four epochs end 0.5 % above the loss of one epoch of four times the text
+MOST_EPOCHS = 1500.0  # Muennighoff et al. 2023: the most that any of their runs has
 FUTILE = 0.01  # nats per token: assumption; three times the noise between seeds of the example study, and half a per cent of a large model's loss
-_BUDGETS = (1e6, 1e40)  # FLOPs, between which a limit is looked for; as the planner's own bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +39,17 @@ class DataLimited:
 def limited(law: DataConstrained, flops: float) -> DataLimited:
     """The best allocation of a training budget under a law that knows how much text there is.
 
+    Raises:
+        UsageError: A budget or unique tokens that cannot be meant; there may be infinitely many tokens.
+        FitError: The best model repeats its tokens more often than was ever tried.
+
     Source: Muennighoff et al. 2023 (arXiv 2305.16264), Sec. 3.1 and 5.
     """
+    _text(law.unique_tokens)
     best = law.optimum(positive(flops, "the budget in FLOPs"))
     free = unlimited(law).optimum(flops)
     tokens, epochs = float(best.tokens), float(best.tokens) / law.unique_tokens
+    _tried(epochs, flops, law.unique_tokens)
     return DataLimited(
         flops=flops,
         unique_tokens=law.unique_tokens,
@@ -56,6 +65,24 @@ def limited(law: DataConstrained, flops: float) -> DataLimited:
         half_worth_epochs=epochs_at(law),
         futile_flops=futile_flops(law),
     )
+
+
+def repeating(law: Law, unique_tokens: float) -> DataConstrained:
+    """An additive law where only so many tokens are new; the worth of repeated ones is Muennighoff et al.'s.
+
+    Raises:
+        UsageError: Unique tokens that cannot be meant; there may be infinitely many.
+        FitError: The law is not additive in params and tokens.
+    """
+    _text(unique_tokens)
+    if isinstance(law, DataConstrained):
+        return dataclasses.replace(law, unique_tokens=unique_tokens)
+    if not isinstance(law, Chinchilla):
+        msg = "repeated tokens are known for additive laws only (a term of params, one of tokens), and this is none. Ask hoffmann3, besiroglu or muennighoff."
+        raise FitError(msg)
+    worth = muennighoff.FITS[0].law
+    assert isinstance(worth, DataConstrained)
+    return DataConstrained(E=law.E, A=law.A, B=law.B, alpha=law.alpha, beta=law.beta, R_N=worth.R_N, R_D=worth.R_D, unique_tokens=unique_tokens, cost=law.cost)
 
 
 def unlimited(law: DataConstrained) -> Chinchilla:
@@ -90,11 +117,14 @@ def epochs_at(law: DataConstrained, worth: float = 0.5) -> float:
 def exhausted_flops(law: DataConstrained) -> float:
     """The budget whose best model, without repeating any, would use all the text there is: up to here the limit costs nothing.
 
+    The highest considered, 1e40 FLOPs, where none up to it does.
+
     Source: D_opt of Hoffmann et al. 2022, Eq. 4, solved for the budget; D_opt is a power law in it.
     """
     free = unlimited(law)
     at = free.optimum(1e21)  # any budget on the line
-    return float(at.flops) * math.pow(law.unique_tokens / float(at.tokens), 1 / free.b)
+    log_flops = math.log(float(at.flops)) + math.log(law.unique_tokens / float(at.tokens)) / free.b
+    return math.exp(log_flops) if log_flops < math.log(BUDGETS[1]) else BUDGETS[1]
 
 
 def futile_flops(law: DataConstrained, gain: float = FUTILE) -> float:
@@ -106,59 +136,27 @@ def futile_flops(law: DataConstrained, gain: float = FUTILE) -> float:
         UsageError: A gain that is not positive.
     """
     positive(gain, "the gain in loss", advice="Give nats per token, such as 0.01.")
-    low, high = (math.log(flops) for flops in _BUDGETS)
+    low, high = (math.log(flops) for flops in BUDGETS)
     while high - low > 1e-6:
         middle = (low + high) / 2
         low, high = (middle, high) if _doubling(law, math.exp(middle)) > gain else (low, middle)
-    return math.exp(low) if low > math.log(_BUDGETS[0]) else _BUDGETS[0]
+    return math.exp(low) if low > math.log(BUDGETS[0]) else BUDGETS[0]
 
 
 def _doubling(law: Law, flops: float) -> float:
     return float(law.optimum(flops).loss) - float(law.optimum(2 * flops).loss)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Capped:
-    """The best model of a budget where tokens may not exceed a number of epochs of the text there is."""
-
-    flops: float
-    unique_tokens: float
-    max_epochs: float
-    params: float
-    tokens: float
-    epochs: float
-    loss: float  # nats per token, repeated tokens counted as new ones: too low by what repeating costs
-    unlimited: Allocation
-    binds: bool  # whether the cap changed anything
+def _text(unique_tokens: float) -> None:
+    """Refuse text that there cannot be; without a limit it is infinite."""
+    if unique_tokens != math.inf:
+        checked_tokens(unique_tokens, "unique tokens")
 
 
-def capped(law: Law, flops: float, *, unique_tokens: float, max_epochs: float = FREE_EPOCHS) -> Capped:
-    """The best model under a hard cap, by any law: where the cap binds, all of the budget that tokens cannot take goes into size.
-
-    Args:
-        law: Any law that knows the loss of every model.
-        flops: Training budget.
-        unique_tokens: Text there is.
-        max_epochs: How often it may be seen; up to four are nearly as good as new.
-
-    Raises:
-        UsageError: A number that is not positive and finite.
-        FitError: The cap binds and the law knows no loss away from its frontier.
-    """
-    free = law.optimum(positive(flops, "the budget in FLOPs"))
-    most = positive(unique_tokens, "the number of unique tokens") * positive(max_epochs, "the most epochs")
-    binds = float(free.tokens) > most
-    tokens = most if binds else float(free.tokens)
-    cost = cost_of(law)
-    params = math.pow(flops / (cost.scale * tokens), 1 / cost.power) if binds else float(free.params)
-    return Capped(
-        flops=flops,
-        unique_tokens=unique_tokens,
-        max_epochs=max_epochs,
-        params=params,
-        tokens=tokens,
-        epochs=tokens / unique_tokens,
-        loss=float(law.loss(params, tokens)) if binds else float(free.loss),
-        unlimited=free,
-        binds=binds,
-    )
+def _tried(epochs: float, flops: float, unique_tokens: float) -> None:
+    """Refuse what nobody tried; the words are the same for every law, so that they are said once."""
+    if epochs <= MOST_EPOCHS:
+        return
+    asked = f"the best model of {units.flops(flops)} FLOPs would see {units.count(unique_tokens)} unique tokens more than {MOST_EPOCHS:,.0f} times"
+    msg = f"{asked}, far outside what was tried (Muennighoff et al. 2023): what a token is worth by then is not known. Give more unique tokens or fewer FLOPs."
+    raise FitError(msg)

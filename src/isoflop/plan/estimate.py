@@ -21,18 +21,24 @@ class Estimate:
     loss: float  # nats per token of the authors' tokens; NaN where the law says nothing of loss
     reach: float  # the budget over the largest budget fitted; below 1 is inside; NaN where the authors do not print it
 
+    intervals: tuple[Interval, ...] = ()  # of params, tokens and loss, where the law has resamples
+
     @property
     def tokens_per_param(self) -> float:
         return self.tokens / self.params
 
     @property
     def interval(self) -> Interval | None:
-        """What the authors print of the exponent of the best size."""
-        return next((i for i in self.fit.intervals if i.quantity == "a"), None)
+        """Of the params where the law has resamples; else what its authors print of the exponent."""
+        return self.interval_of("params") or next((i for i in self.fit.intervals if i.quantity == "a"), None)
+
+    def interval_of(self, quantity: str) -> Interval | None:
+        """Of "params", "tokens" or "loss" at this budget."""
+        return next((i for i in self.intervals if i.quantity == quantity), None)
 
     @property
     def outside(self) -> bool:
-        """Whether the budget is more than 30 times beyond every run that backs the law, or as far below the smallest."""
+        """Whether the budget is more than 50 times beyond every run that backs the law, or as far below the smallest."""
         above, below = self.flops / self.fit.reach_flops, self.fit.fitted_flops[0] / self.flops
         return above > REACH or below > REACH
 
@@ -66,10 +72,11 @@ def estimates(fits: Iterable[Published], goal: Goal, *, extrapolate: bool = Fals
         except FitError as error:
             left_out.append((fit.name, str(error)))
     if not rows:
-        raise FitError("; ".join(f"{name}: {reason}" for name, reason in left_out))
+        raise FitError(_reasons(left_out))
     result = Estimates(goal=goal, rows=tuple(rows), left_out=tuple(left_out))
     if not extrapolate and all(row.outside for row in rows):
-        raise ExtrapolationError(_refusal(result), estimate=result, reach=min(row.reach for row in rows))
+        words = _refusal(result) + (f" Left out: {_reasons(left_out)}" if left_out else "")
+        raise ExtrapolationError(words, estimate=result, reach=min(row.reach for row in rows))
     return result
 
 
@@ -80,8 +87,21 @@ def _estimate(fit: Published, goal: Goal) -> Estimate:
     best = goal.best(fit.law)
     flops = float(best.flops)
     return Estimate(
-        fit=fit, flops=flops, params=float(best.params), tokens=float(best.tokens), loss=float(best.loss), reach=flops / fit.fitted_flops[1]
-    )  # fmt: skip
+        fit=fit,
+        flops=flops,
+        params=float(best.params),
+        tokens=float(best.tokens),
+        loss=float(best.loss),
+        reach=flops / fit.fitted_flops[1],
+        intervals=fit.spread(flops) if fit.spread else (),
+    )
+
+
+def _reasons(left_out: Iterable[tuple[str, str]]) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left_out:
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
 
 
 def _refusal(result: Estimates) -> str:

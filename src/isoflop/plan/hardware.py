@@ -13,6 +13,9 @@ from isoflop.plan._checks import fraction, not_negative, positive
 HOUR = 3600.0
 _MOST = 10**9  # accelerators; more than the world has is a slip
 _LEAST_MFU = 1e-4  # assumption: less is a slip, such as a percentage taken twice
+_LEAST_PRICE, _MOST_PRICE = 1e-6, 1e6  # dollars an hour; assumption: beyond them is a slip, and every product of what may be given stays finite
+_MOST_DOLLARS = 1e15  # ten times what the world earns in a year
+_MOST_SECONDS = 1000 * 365 * 86400.0  # a thousand years
 
 # Fraction of the peak that a large run gets. Assumption within what is published: PaLM 540B 0.462 (Chowdhery et al. 2022), Llama 3 405B 0.38 to 0.43
 # (Grattafiori et al. 2024, Table 4), GPT-3 on V100 0.20 (Patterson et al. 2021, Table 4).
@@ -93,7 +96,8 @@ class Cluster:
     """Accelerators of one kind, how well they are used, and what an hour of them takes.
 
     Raises:
-        UsageError: A count that is not a whole number of them, an MFU outside 0 to 1, a negative price, or anything not finite.
+        UsageError: A count that is not a whole number of them, an MFU outside 0 to 1, a price below a millionth of a dollar that is not 0, or anything that
+            cannot be meant.
     """
 
     accelerator: Accelerator
@@ -112,7 +116,7 @@ class Cluster:
             msg = f"an MFU of {self.mfu!r} cannot be meant: it is a fraction of the peak, from {_LEAST_MFU} to 1. Large runs reach 0.3 to 0.5."
             raise UsageError(msg)
         if self.price is not None:
-            not_negative(self.price, "the price of an accelerator-hour", most=1e6, advice="Give dollars, 0 for your own machine.")
+            _price(self.price)
         if self.watts is not None:
             positive(self.watts, "the power of an accelerator", most=1e6, advice="Give watts, or leave it out for the board's limit.")
         if not 1 <= self.pue <= 10:
@@ -140,6 +144,14 @@ class Cluster:
         return self.count * self.accelerator.peak_flops * self.mfu
 
 
+def _price(price: float) -> None:
+    advice = "Give dollars, 0 for your own machine."
+    if 0 < price < _LEAST_PRICE:
+        msg = f"the price of an accelerator-hour is {price:g}, which cannot be meant: it should be 0 or at least {_LEAST_PRICE:g}. {advice}"
+        raise UsageError(msg)
+    not_negative(price, "the price of an accelerator-hour", most=_MOST_PRICE, advice=advice)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bill:
     """What a run takes. Restarts, failed nodes, evaluation and the runs before it are not in it."""
@@ -164,31 +176,35 @@ def bill(flops: float, cluster: Cluster) -> Bill:
 
 
 def seconds(flops: float, cluster: Cluster) -> float:
-    """Wall time of so many training FLOPs."""
+    """Wall time of so many training FLOPs.
+
+    Raises:
+        UsageError: A budget that cannot be meant.
+    """
     return positive(flops, "the budget in FLOPs") / cluster.flops_per_second
 
 
 def flops_for_time(seconds: float, cluster: Cluster) -> float:
-    """Training FLOPs that a cluster does in so many seconds."""
-    return positive(seconds, "the time in seconds") * cluster.flops_per_second
+    """Training FLOPs that a cluster does in so many seconds.
+
+    Raises:
+        UsageError: Not a positive time of at most a thousand years.
+    """
+    advice = "Large runs take weeks to months; a thousand years are 3.15e10 seconds."
+    return positive(seconds, "the time in seconds", most=_MOST_SECONDS, advice=advice) * cluster.flops_per_second
 
 
 def flops_for_dollars(dollars: float, cluster: Cluster) -> float:
     """Training FLOPs that so much money rents; the count of accelerators only changes how long it takes.
 
     Raises:
-        UsageError: Not a positive amount, or accelerators that cost nothing.
+        UsageError: Not a positive amount of at most 1e15, or accelerators that cost nothing.
     """
     if cluster.dollars_per_hour == 0:
         msg = "accelerators at $0 an hour do any amount of work for any amount of money. Give a price, or plan with a time (--days)."
         raise UsageError(msg)
-    hours = positive(dollars, "the amount in dollars") / cluster.dollars_per_hour
+    hours = positive(dollars, "the amount in dollars", most=_MOST_DOLLARS, advice="Give it like 2M.") / cluster.dollars_per_hour
     return hours * HOUR * cluster.accelerator.peak_flops * cluster.mfu
-
-
-def implied_mfu(flops: float, accelerator_hours: float, accelerator: Accelerator) -> float:
-    """The MFU of a run whose FLOPs and accelerator-hours are known."""
-    return positive(flops, "the budget in FLOPs") / (positive(accelerator_hours, "the accelerator-hours") * HOUR * accelerator.peak_flops)
 
 
 @dataclass(frozen=True, kw_only=True)

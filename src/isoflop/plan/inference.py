@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from isoflop.errors import FitError
-from isoflop.laws import MOST, Allocation, Cost, Floats, Law, frontier, params_for, tokens_for
-from isoflop.plan._checks import not_negative, positive
+from isoflop.laws import MOST, Allocation, Cost, Floats, Law, params_for, tokens_for
+from isoflop.plan._checks import positive
+from isoflop.plan._checks import tokens as checked_tokens
 
 FORWARD = 1 / 3  # of training: a forward pass is 2N of the 6N FLOPs of a token (Kaplan et al. 2020, Sec. 2.1)
-_MOST_TOKENS = 1e24  # a trillion people reading a trillion tokens each
 _POINTS, _ROUNDS = 65, 12  # each round keeps two of 64 steps, so twelve reach the rounding of a float
 
 
@@ -56,17 +56,20 @@ def lifetime(law: Law, flops: float, inference_tokens: float, *, price: float = 
             reaches 0.01 of the peak where training reaches 0.5 (Sardana et al. 2024, Sec. 6), so 10 to 50 is usual in money; 1 counts FLOPs.
 
     Raises:
-        UsageError: A negative, zero or infinite number where none can be.
+        UsageError: A number that cannot be meant.
         FitError: The law knows no loss away from its frontier.
 
     Source: Sardana et al. 2024 (arXiv 2401.00448), Eq. 3: least 6 N D_train + 2 N D_inf at L(N, D_train) = loss. Demand is taken as independent of the size.
     """
-    return _least(law, law.optimum(positive(flops, "the budget in FLOPs")), inference_tokens, price)
-
-
-def lifetime_at(law: Law, loss: float, inference_tokens: float, *, price: float = 1.0) -> Lifetime:
-    """As `lifetime`, for a target loss in nats per token in place of a budget."""
-    return _least(law, frontier(law, loss=positive(loss, "the loss")), inference_tokens, price)
+    served = 0.0 if inference_tokens == 0 else checked_tokens(inference_tokens, "tokens of inference")
+    positive(price, "the price of an inference FLOP", most=1e6)
+    optimum = law.optimum(positive(flops, "the budget in FLOPs"))
+    loss = loss_of(optimum)
+    baseline = _spending(law, float(optimum.params), float(optimum.tokens), served, price)
+    params = _search(law, loss, baseline.params, served * price)
+    found = _spending(law, params, float(tokens_for(law, params, loss)), served, price)
+    best = found if found.total < baseline.total else baseline  # without inference the two differ by rounding
+    return Lifetime(loss=loss, inference_tokens=served, price=price, best=best, baseline=baseline)
 
 
 def serving_flops(law: Law, params: float) -> float:
@@ -91,17 +94,6 @@ def loss_of(optimum: Allocation) -> float:
         msg = "this law says nothing of loss, so no other model can be held against its optimum. Ask a law that does, such as hoffmann3 or besiroglu."
         raise FitError(msg)
     return loss
-
-
-def _least(law: Law, optimum: Allocation, inference_tokens: float, price: float) -> Lifetime:
-    not_negative(inference_tokens, "the number of inference tokens", most=_MOST_TOKENS)
-    positive(price, "the price of an inference FLOP", most=1e6)
-    loss = loss_of(optimum)
-    baseline = _spending(law, float(optimum.params), float(optimum.tokens), inference_tokens, price)
-    params = _search(law, loss, baseline.params, inference_tokens * price)
-    found = _spending(law, params, float(tokens_for(law, params, loss)), inference_tokens, price)
-    best = found if found.total < baseline.total else baseline  # without inference the two differ by rounding
-    return Lifetime(loss=loss, inference_tokens=inference_tokens, price=price, best=best, baseline=baseline)
 
 
 def _search(law: Law, loss: float, params_opt: float, weighed_tokens: float) -> float:

@@ -69,17 +69,3 @@ def _smaller(law: Law, best: Allocation, scale: float) -> Smaller:
         break_even_tokens=paid_back,
         loss=loss,
     )
-
-
-def serving(params: float, other: float) -> float:
-    """How many times cheaper a token is to serve, or to fine-tune on, with `params` than with `other`.
-
-    Source: Hoffmann et al. 2022, Sec. 1: Chinchilla's 70B against Gopher's 280B, four times.
-    """
-    return positive(other, "the size of the other model") / positive(params, "the size of the model")
-
-
-def tokens_to_match(law: Law, params: float, *, of_params: float, of_tokens: float) -> float:
-    """Tokens that a model needs for the loss of another model; inf where it never gets there."""
-    loss = float(law.loss(positive(of_params, "the size of the other model"), positive(of_tokens, "the tokens of the other model")))
-    return float(tokens_for(law, positive(params, "the size of the model"), loss))

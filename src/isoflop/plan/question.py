@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isoflop.errors import FitError
-from isoflop.laws import Law
-from isoflop.laws.chinchilla import Chinchilla
-from isoflop.laws.data_constrained import DataConstrained
 from isoflop.plan import data_limits, hardware, inference, overtraining, recipe
 from isoflop.plan.budget import Goal
 from isoflop.plan.data_limits import DataLimited
@@ -18,7 +15,7 @@ from isoflop.plan.hardware import Bill, Cluster, Fewest
 from isoflop.plan.inference import Lifetime
 from isoflop.plan.overtraining import Smaller
 from isoflop.plan.recipe import Recommendation
-from isoflop.published import Published, muennighoff
+from isoflop.published import Published
 
 if TYPE_CHECKING:  # a plan that asks for no shape loads none
     from isoflop.arch import Activations, Kind, Memory, Shape
@@ -35,6 +32,7 @@ class Question:
     extrapolate: bool = False
     cluster: Cluster | None = None
     inference_tokens: float | None = None
+    inference_mfu: float | None = None  # share of the peak rate that inference reaches; None: as training does
     unique_tokens: float | None = None
     smaller: bool = False
     kind: "Kind | None" = None  # of the model; needed for a shape, and for the memory of one
@@ -100,14 +98,21 @@ def _detail(question: Question, estimate: Estimate, left_out: list[LeftOut]) -> 
         detail = _built(question, question.kind, detail)
     if question.inference_tokens is not None:
         with _noted(left_out, "inference", fit):
-            detail = dataclasses.replace(detail, lifetime=inference.lifetime(law, flops, question.inference_tokens))
+            detail = dataclasses.replace(detail, lifetime=inference.lifetime(law, flops, question.inference_tokens, price=_price(question)))
     if question.smaller:
         with _noted(left_out, "smaller models", fit):
             detail = dataclasses.replace(detail, smaller=overtraining.overhead(law, flops))
     if question.unique_tokens is not None:
         with _noted(left_out, "unique tokens", fit):
-            detail = dataclasses.replace(detail, data=data_limits.limited(repeating(law, question.unique_tokens), flops))
+            detail = dataclasses.replace(detail, data=data_limits.limited(data_limits.repeating(law, question.unique_tokens), flops))
     return detail
+
+
+def _price(question: Question) -> float:
+    """What an inference FLOP costs, in FLOPs of training: on the same hardware, as many times more as it is used worse."""
+    if question.inference_mfu is None:
+        return 1.0
+    return (question.cluster.mfu if question.cluster else hardware.MFU) / question.inference_mfu
 
 
 @contextlib.contextmanager
@@ -126,7 +131,7 @@ def _built(question: Question, kind: "Kind", detail: Detail) -> Detail:
     estimate = detail.estimate
     shape = kind.nearest(estimate.params, estimate.fit.counts)
     if question.shape:
-        advice = recipe.recommend(shape, tokens=estimate.tokens, flops=estimate.flops, recipe=question.recipe)
+        advice = recipe.recommend(shape, tokens=estimate.flops / shape.flops_per_token.training, flops=estimate.flops, recipe=question.recipe)
         detail = dataclasses.replace(detail, shape=shape, recommendation=advice)
     training, serving = arch.training_memory(shape, recompute="full"), arch.serving_memory(shape)
     detail = dataclasses.replace(detail, training=training, activations=arch.activations(shape), serving=serving)
@@ -139,19 +144,3 @@ def _built(question: Question, kind: "Kind", detail: Detail) -> Detail:
         to_train=hardware.fewest_for_training(chip, state_bytes=states, activation_bytes=training.activations),
         to_serve=hardware.fewest_for_inference(chip, weight_bytes=serving.weights, cache_bytes=serving.kv_cache),
     )
-
-
-def repeating(law: Law, unique_tokens: float) -> DataConstrained:
-    """An additive law where only so many tokens are new; the worth of repeated ones is Muennighoff et al.'s.
-
-    Raises:
-        FitError: The law is not additive in params and tokens.
-    """
-    if isinstance(law, DataConstrained):
-        return dataclasses.replace(law, unique_tokens=unique_tokens)
-    if not isinstance(law, Chinchilla):
-        msg = f"repeated tokens are known for additive laws only, and this is of the form {type(law).__name__}. Ask hoffmann3, besiroglu or muennighoff."
-        raise FitError(msg)
-    worth = muennighoff.FITS[0].law
-    assert isinstance(worth, DataConstrained)
-    return DataConstrained(E=law.E, A=law.A, B=law.B, alpha=law.alpha, beta=law.beta, R_N=worth.R_N, R_D=worth.R_D, unique_tokens=unique_tokens, cost=law.cost)

@@ -32,7 +32,7 @@ class Recommendation:
     """How to train one model. Numbers are the rule's own, also outside the range it was fitted on: then a caution says so."""
 
     recipe: str
-    source: str
+    source: str  # in full; those of the settings are short
     lr: Setting  # at the peak
     batch: Setting  # tokens a step, whole sequences
     steps: Setting
@@ -88,12 +88,16 @@ def _hoffmann_lr(run: Run) -> float:
 def _outside(value: float, low: float, high: float, *, what: str, show: Callable[[float], str]) -> tuple[str, ...]:
     if low <= value <= high:
         return ()
-    return (f"{show(value)} {what} is outside what backs the rule ({show(low)} to {show(high)}): tune the learning rate and the batch around it.",)
+    return (f"This run's {show(value)} {what} are outside what backs the rule ({show(low)} to {show(high)}): tune the learning rate and the batch.",)
 
 
 def _reach_steplaw(run: Run) -> tuple[str, ...]:
     size = _outside(run.body, 59e6, 1e9, what="params without embeddings", show=units.count)
-    many = (f"{units.count(run.tokens)} tokens is beyond the longest runs of the rule (100B): tune around it.",) if run.tokens > 1e11 else ()
+    many = (
+        (f"This run's {units.count(run.tokens)} tokens are more than the longest runs behind the rule had (100B): tune the learning rate.",)
+        if run.tokens > 1e11
+        else ()
+    )
     return (*size, *many)
 
 
@@ -101,39 +105,39 @@ RECIPES = {
     "steplaw": Recipe(
         title=_LI,
         lr=lambda run: 1.79 * run.body**-0.713 * run.tokens**0.307,
-        lr_source=f"{_LI}: 1.79 N^-0.713 D^0.307, N without embeddings",
+        lr_source="Li et al. 2025: 1.79 N^-0.713 D^0.307, N without embeddings",
         batch=lambda run: 0.58 * run.tokens**0.571,
-        batch_source=f"{_LI}: 0.58 D^0.571 tokens",
+        batch_source="Li et al. 2025: 0.58 D^0.571 tokens",
         warmup=2000,
-        warmup_source=_LI,
+        warmup_source="Li et al. 2025",
         schedule="cosine to 1e-5 over exactly this run",
-        schedule_source=f"{_LI}: the rule is fitted for a fixed final rate",
+        schedule_source="Li et al. 2025: the rule is fitted for a fixed final rate",
         reach=_reach_steplaw,
     ),
     "deepseek": Recipe(
         title=_BI,
         lr=lambda run: 0.3118 * run.body_flops**-0.1250,
-        lr_source=f"{_BI}, Eq. 1: 0.3118 C^-0.1250, C without the logits",
+        lr_source="Bi et al. 2024, Eq. 1: 0.3118 C^-0.1250, C without the logits",
         batch=lambda run: 0.2920 * run.body_flops**0.3271,
-        batch_source=f"{_BI}, Eq. 1: 0.2920 C^0.3271 tokens",
+        batch_source="Bi et al. 2024, Eq. 1: 0.2920 C^0.3271 tokens",
         warmup=2000,
-        warmup_source=f"{_BI}, Sec. 2.3",
+        warmup_source="Bi et al. 2024, Sec. 2.3",
         schedule="constant; 31.6 % of the peak from 80 % of the tokens on, 10 % from 90 %",
-        schedule_source=f"{_BI}, Sec. 2.3: as good as cosine, and its first part serves longer runs",
+        schedule_source="Bi et al. 2024, Sec. 2.3: as good as cosine, and its first part serves longer runs",
         # fitted on 1e17 to 2e19 FLOPs; 7B and 67B params on 2T tokens, 9.9e23 FLOPs, were trained by it
         reach=lambda run: _outside(run.body_flops, 1e17, 1e24, what="FLOPs", show=units.flops),
-        optimizer_source=f"AdamW of {_BI}, Sec. 2.3",
+        optimizer_source="AdamW of Bi et al. 2024, Sec. 2.3",
     ),
     "hoffmann": Recipe(
         title=_HOFFMANN,
         lr=_hoffmann_lr,
-        lr_source=f"{_HOFFMANN}: 2e-4 for the smallest of its sweep to 1.25e-4 for 16B, 1e-4 for Chinchilla; straight in log size between (assumption)",
+        lr_source="Hoffmann et al. 2022: 2e-4 for the smallest of its sweep to 1.25e-4 for 16B, 1e-4 for Chinchilla; straight in log size between (assumption)",
         batch=lambda _run: 1.5e6,
-        batch_source=f"{_HOFFMANN}, Table 4: 1.5M tokens, twice that from midway on",
+        batch_source="Hoffmann et al. 2022, Table 4: 1.5M tokens, twice that from midway on",
         warmup=2000,
-        warmup_source=f"assumption: as {_BI}; not printed",
+        warmup_source="assumption: as Bi et al. 2024; not printed",
         schedule="cosine to a tenth of the peak over exactly this run",
-        schedule_source=f"{_HOFFMANN}, App. B: a cycle 25 % too long already costs loss",
+        schedule_source="Hoffmann et al. 2022, App. B: a cycle 25 % too long already costs loss",
         reach=lambda run: (
             *_outside(run.params, 70e6, 70e9, what="params", show=units.count),
             *(("The batch is printed for 70B only; a model this small learns more from a smaller one (see steplaw).",) if run.params < 16e9 else ()),
@@ -142,14 +146,14 @@ RECIPES = {
     "kaplan": Recipe(
         title=_KAPLAN,
         lr=lambda run: 0.003239 - 0.0001395 * math.log(run.body),
-        lr_source=f"{_KAPLAN}, Eq. D.1: 0.003239 - 0.0001395 ln N, N without embeddings",
+        lr_source="Kaplan et al. 2020, Eq. D.1: 0.003239 - 0.0001395 ln N, N without embeddings",
         batch=lambda _run: 512 * 1024,
-        batch_source=f"{_KAPLAN}, Sec. 2.2: 512 sequences of 1024",
+        batch_source="Kaplan et al. 2020, Sec. 2.2: 512 sequences of 1024",
         warmup=3000,
-        warmup_source=f"{_KAPLAN}, Sec. 2.2",
+        warmup_source="Kaplan et al. 2020, Sec. 2.2",
         schedule="cosine to zero",
-        schedule_source=f"{_KAPLAN}, Sec. 2.2; theirs did not end with the run (Hoffmann et al. 2022, App. B): end it there",
-        reach=lambda run: (f"{_KAPLAN} say themselves that the rate fails above 10B params; it is meant for sweeps.",) if run.body > 1e10 else (),
+        schedule_source="Kaplan et al. 2020, Sec. 2.2; theirs did not end with the run (Hoffmann et al. 2022, App. B): end it there",
+        reach=lambda run: ("Kaplan et al. 2020 say themselves that the rate fails above 10B params; it is meant for sweeps.",) if run.body > 1e10 else (),
     ),
 }
 
@@ -213,9 +217,9 @@ def _read(shape: "Shape", tokens: float) -> Run:
 def _sequences(batch: float, context: int, tokens: float) -> tuple[int, tuple[str, ...]]:
     """The rule's batch in whole sequences, at least one and at most the run."""
     if batch < context / 2:
-        return 1, (f"the rule's batch of {batch:.0f} tokens is less than one sequence of {context}: one is proposed instead.",)
+        return 1, (f"The rule's batch of {batch:.0f} tokens is less than one sequence of {context}: one is proposed instead.",)
     if batch > tokens:
-        return max(1, math.ceil(tokens / context)), (f"the rule's batch of {units.count(batch)} tokens is more than the whole run: tune it by hand.",)
+        return max(1, math.ceil(tokens / context)), (f"The rule's batch of {units.count(batch)} tokens is more than the whole run: tune it by hand.",)
     return max(1, round(batch / context)), ()
 
 
@@ -224,7 +228,7 @@ def _warmup(rule: Recipe, steps: int) -> tuple[int, str, tuple[str, ...]]:
     if rule.warmup <= 0.1 * steps:
         return int(rule.warmup), rule.warmup_source, ()
     short = max(1, steps // 10)
-    caution = f"the rule warms up for {rule.warmup:.0f} steps, and this run has {steps}: a tenth of it, {short}, is proposed instead."
+    caution = f"The rule warms up for {rule.warmup:.0f} steps, and this run has {steps}: a tenth of it, {short}, is proposed instead."
     return short, "assumption: at most a tenth of the run", (caution,)
 
 
@@ -232,7 +236,7 @@ def _spent(shape: "Shape", tokens: float, flops: float) -> tuple[str, ...]:
     told = shape.flops_per_token.training * tokens
     if 0.5 < told / flops < 2:
         return ()
-    return (f"this shape takes {units.flops(told)} FLOPs on these tokens, not the {units.flops(flops)} planned.",)
+    return (f"This shape takes {units.flops(told)} FLOPs on these tokens, not the {units.flops(flops)} planned.",)
 
 
 def _positive_lr(rule: Recipe, name: str, run: Run) -> float:

@@ -1,10 +1,8 @@
 """What a person typed, read into a question; whatever cannot be meant is refused here."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoflop import published, units
@@ -27,19 +25,23 @@ LAWS = ("hoffmann1", "hoffmann2", "hoffmann3", "besiroglu", "kaplan")  # asked w
 class Request:
     """The words of `isoflop plan`, as typed; None is what was not said."""
 
-    what: tuple[str, ...] = ()  # [STUDY] [FLOPS]
+    flops: str | None = None
     laws: tuple[str, ...] = ()
-    gpus: int | None = None
+    gpus: str | None = None
     gpu: str | None = None
-    mfu: float | None = None
-    price: float | None = None
-    days: float | None = None
+    mfu: str | None = None
+    price: str | None = None
+    watts: str | None = None
+    pue: str | None = None
+    kg_co2: str | None = None
+    days: str | None = None
     time: str | None = None
     dollars: str | None = None
     params: str | None = None
     tokens: str | None = None
-    loss: float | None = None
+    loss: str | None = None
     inference_tokens: str | None = None
+    inference_mfu: str | None = None
     unique_tokens: str | None = None
     smaller: bool = False
     shape: bool = False
@@ -52,28 +54,9 @@ class Request:
     extrapolate: bool = False
 
     @property
-    def study(self) -> str | None:
-        """The first word, if it is the path of a study and not a budget."""
-        first = self.what[0] if self.what else ""
-        return first if first.endswith(".toml") or "/" in first or "\\" in first or (first and Path(first).exists()) else None
-
-    @property
-    def flops(self) -> str | None:
-        """The word that is the budget.
-
-        Raises:
-            UsageError: More than one.
-        """
-        words = self.what[1:] if self.study else self.what
-        if len(words) > 1:
-            msg = f"{' '.join(words)} are {len(words)} budgets; give one, after the study if there is one: isoflop plan [STUDY] [FLOPS]."
-            raise UsageError(msg)
-        return words[0] if words else None
-
-    @property
     def plain(self) -> bool:
         """Whether nothing is asked but a budget."""
-        return dataclasses.replace(self, what=(), extrapolate=False) == Request()
+        return dataclasses.replace(self, flops=None, extrapolate=False) == Request()
 
 
 def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None" = None, target: float | None = None) -> Question:
@@ -98,8 +81,9 @@ def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None
         fits=(*own, *laws),
         extrapolate=request.extrapolate,
         cluster=cluster,
-        inference_tokens=None if request.inference_tokens is None else units.read(request.inference_tokens),
-        unique_tokens=None if request.unique_tokens is None else units.read(request.unique_tokens),
+        inference_tokens=_number(request.inference_tokens),
+        inference_mfu=_inference_mfu(request),
+        unique_tokens=_number(request.unique_tokens),
         smaller=request.smaller,
         kind=_kind(request, kind),
         shape=request.shape,
@@ -107,12 +91,22 @@ def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None
     )
 
 
+def _inference_mfu(request: Request) -> float | None:
+    if request.inference_mfu is not None and request.inference_tokens is None:
+        msg = "--inference-mfu says how well inference uses the hardware, and no inference is asked for. Add --inference-tokens."
+        raise UsageError(msg)
+    return _share(request.inference_mfu)
+
+
 def _kind(request: Request, kind: "Kind | None") -> "Kind | None":
     said = {"family": request.arch, "vocab": request.vocab, "context": request.context, "kv_heads": request.kv_heads, "tied": False if request.untied else None}
     given = {name: value for name, value in said.items() if value is not None}
+    if request.recipe is not None and not request.shape:
+        msg = "--recipe says how to train a shape, and none is asked for. Add --shape."
+        raise UsageError(msg)
     if not (request.shape or request.gpus is not None):
-        if given or request.recipe is not None:
-            msg = "--arch, --vocab, --context, --untied, --kv-heads and --recipe are of shapes, and a law knows only sizes. Add --shape (or --gpus)."
+        if given:
+            msg = "--arch, --vocab, --context, --untied and --kv-heads are of shapes, and a law knows only sizes. Add --shape (or --gpus and --gpu)."
             raise UsageError(msg)
         return None
     from isoflop.arch import Kind
@@ -121,15 +115,47 @@ def _kind(request: Request, kind: "Kind | None") -> "Kind | None":
 
 
 def _cluster(request: Request) -> Cluster | None:
-    said = {"--gpus": request.gpus, "--gpu": request.gpu, "--mfu": request.mfu, "--price": request.price}
+    said = {
+        "--gpus": request.gpus, "--gpu": request.gpu, "--mfu": request.mfu, "--price": request.price, "--watts": request.watts, "--pue": request.pue,
+        "--kg-co2": request.kg_co2,
+    }  # fmt: skip
     given = [name for name, value in said.items() if value is not None]
     if not given:
         return None
     if request.gpus is None or request.gpu is None:
-        msg = f"{' and '.join(given)} need both --gpus and --gpu: how many, and which. For example: --gpus 1024 --gpu h100."
+        missing = [name for name in ("--gpus", "--gpu") if said[name] is None]
+        msg = f"{' and '.join(given)} without {' and '.join(missing)}: say how many accelerators, and which, such as --gpus 1024 --gpu h100."
         raise UsageError(msg)
-    accelerator = hardware.accelerator(request.gpu)
-    return Cluster(accelerator=accelerator, count=request.gpus, mfu=hardware.MFU if request.mfu is None else request.mfu, price=request.price)
+    count = units.read(request.gpus)
+    if count != int(count):
+        msg = f"{request.gpus} accelerators cannot be meant: give a whole number."
+        raise UsageError(msg)
+    default = Cluster(accelerator=hardware.accelerator(request.gpu), count=int(count))
+    said_of = {"mfu": _share(request.mfu), "price": _price(request.price), "watts": _number(request.watts), "pue": _number(request.pue)}
+    carbon = {"kg_co2_per_kwh": None if request.kg_co2 is None else _from_zero(request.kg_co2)}
+    return dataclasses.replace(default, **{name: value for name, value in (said_of | carbon).items() if value is not None})  # type: ignore[arg-type]
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else units.read(text)
+
+
+def _share(text: str | None) -> float | None:
+    """A share as 0.4 or as 40%."""
+    if text is None:
+        return None
+    return units.read(text.strip().removesuffix("%")) / 100 if text.strip().endswith("%") else units.read(text)
+
+
+def _price(text: str | None) -> float | None:
+    """Dollars, or nothing for one's own machine."""
+    if text is None:
+        return None
+    return 0.0 if text.strip().removeprefix("$") in {"0", "0.0", "0.00"} else units.read_dollars(text)
+
+
+def _from_zero(text: str) -> float:
+    return 0.0 if text.strip() in {"0", "0.0"} else units.read(text)
 
 
 def _goal(request: Request, cluster: Cluster | None, target: float | None) -> Goal:
@@ -151,7 +177,7 @@ def _goal(request: Request, cluster: Cluster | None, target: float | None) -> Go
     if request.tokens is not None:
         return Goal(quantity="tokens", value=units.read(request.tokens))
     if request.loss is not None:
-        return Goal(quantity="loss", value=request.loss)
+        return Goal(quantity="loss", value=units.read(request.loss))
     if cluster is None:
         msg = f"{given[0]} needs to know the hardware. Add --gpus and --gpu, such as --gpus 1024 --gpu h100."
         raise UsageError(msg)
@@ -164,8 +190,4 @@ def _paid_for(request: Request, cluster: Cluster) -> float:
         return hardware.flops_for_dollars(units.read_dollars(request.dollars), cluster)
     if request.time is not None:
         return hardware.flops_for_time(units.read_duration(request.time), cluster)
-    days = request.days or 0.0
-    if not (math.isfinite(days) and days > 0):
-        msg = f"--days {days:g} is not a positive number of days."
-        raise UsageError(msg)
-    return hardware.flops_for_time(days * 86400, cluster)
+    return hardware.flops_for_time(units.read(request.days or "") * 86400, cluster)

@@ -5,6 +5,7 @@ fit: `get("kaplan")` is the frontier alone.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -42,6 +43,7 @@ class Published:
     confirmed_flops: float = math.nan  # the largest run that was trained as the law says and came out so
     intervals: tuple[Interval, ...] = ()
     cautions: tuple[str, ...] = ()  # known traps, a sentence each
+    spread: Callable[[float], tuple[Interval, ...]] | None = None  # of params, tokens and loss at a budget, by a fit's own resamples; no paper prints those
 
     @property
     def reach_flops(self) -> float:

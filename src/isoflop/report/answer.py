@@ -8,6 +8,7 @@ from isoflop.fit import APPROACHES
 from isoflop.plan import Plan
 from isoflop.report import contenders
 from isoflop.report.results import Results
+from isoflop.report.table import nats
 from isoflop.validate import OPTIMUM, OVERSIZED, Contender, Validation
 
 Part = tuple[str, bool]  # words, and whether they are stressed
@@ -47,11 +48,6 @@ def answer(results: Results) -> Answer:
         cautions=cautions,
         glossary=words,
     )
-
-
-def nats(value: float) -> str:
-    """Loss with three decimals; a dash where nothing is known."""
-    return f"{value:.3f}" if math.isfinite(value) else "\u2013"
 
 
 def between(low: float, high: float) -> str:

@@ -7,9 +7,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 from isoflop import study as studies
 from isoflop import units
 from isoflop.fit import APPROACHES
-from isoflop.report.answer import nats
 from isoflop.report.results import Results
-from isoflop.report.table import Cell, Row, Table
+from isoflop.report.table import Cell, Row, Table, nats
 from isoflop.report.tables import NAMES
 from isoflop.runs import RunRecord
 

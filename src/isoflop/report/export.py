@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from isoflop.errors import MissingExtraError
 from isoflop.fit.result import Fit
 from isoflop.plan import Plan
+from isoflop.report.results import LEVEL
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.validate import Validation
 
@@ -111,6 +112,7 @@ def plans_json(plans: Iterable[Plan]) -> list[dict[str, object]]:
     """Plans with 80 % intervals and the nearest real shape."""
     return [
         {
+            "law": p.approach,
             "approach": p.approach,
             "flops": p.flops,
             "params": p.params,
@@ -120,6 +122,7 @@ def plans_json(plans: Iterable[Plan]) -> list[dict[str, object]]:
             "tokens_per_param": p.tokens_per_param,
             "loss": _plain(p.loss),
             "loss_interval": _plain(p.loss_interval),
+            "interval": {"quantity": "params", "low": _plain(p.params_interval[0]), "high": _plain(p.params_interval[1]), "level": LEVEL},
             "shape": p.shape.model_dump(),
             "shape_params": p.shape.params.total,
             "shape_tokens": p.shape_tokens,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from isoflop import units
 from isoflop.compare import Model
 from isoflop.errors import FitError, MissingExtraError, UsageError
+from isoflop.plan.estimate import Estimate
 from isoflop.published import Published
 from isoflop.report.table import DASH, Table, row
 
@@ -33,27 +34,27 @@ def kind(path: Path) -> Kind:
     return cast("Kind", suffix)
 
 
-def page(fits: Sequence[Published], models: Sequence[Model], *, budget: float | None = None, kind: Kind) -> bytes:
+def page(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None, kind: Kind) -> bytes:
     """The figure as the content of a file. Equal arguments give equal bytes.
 
     Args:
-        fits: Published laws; those with exponents alone are named in the caption and not drawn.
+        estimates: Of one goal by several laws; each is a line and a star.
         models: Known ones or one's own; where names would cover each other, the first given are named.
-        budget: Planned training FLOPs, starred; or none.
+        rule: The budget in FLOPs that all estimates are of, if there is one.
         kind: Of file.
 
     Raises:
         FitError: No law says a size.
         MissingExtraError: A drawing library is not installed.
     """
-    figure = draw(fits, models, budget=budget)
+    figure = draw(estimates, models, rule=rule)
     if not figure.panels:
         msg = f"{figure.caption} `isoflop laws` lists those that say one."
         raise FitError(msg)
-    return render(figure, kind, tables=(laws_table(fits), models_table(models)))
+    return render(figure, kind, tables=(laws_table([e.fit for e in estimates]), models_table(models)))
 
 
-def draw(fits: Sequence[Published], models: Sequence[Model], *, budget: float | None = None) -> "Figure":
+def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None) -> "Figure":
     """The figure: two panels, params and tokens.
 
     Raises:
@@ -63,7 +64,7 @@ def draw(fits: Sequence[Published], models: Sequence[Model], *, budget: float | 
         from isoflop.report.figures import _landscape
     except ImportError as error:
         raise _missing(error) from None
-    return _landscape.draw(fits, models, budget=budget)
+    return _landscape.draw(estimates, models, rule=rule)
 
 
 def render(figure: "Figure", kind: Kind, *, title: str = TITLE, tables: Sequence[Table] = ()) -> bytes:

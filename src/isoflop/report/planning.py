@@ -1,69 +1,18 @@
-"""Tables of published laws and of plans by them, and the same as values for JSON."""
+"""Tables of plans by published laws, or by a study's own asked as if they were."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
 from isoflop import units
-from isoflop.laws import Law
 from isoflop.plan.data_limits import FUTILE
 from isoflop.plan.estimate import Estimate
+from isoflop.plan.hardware import bill
 from isoflop.plan.overtraining import Smaller
-from isoflop.plan.question import Answer, Detail
+from isoflop.plan.question import Answer
 from isoflop.plan.recipe import Recommendation
-from isoflop.published import Published
-from isoflop.report.table import DASH, Cell, Row, Table, row
-
-# --- laws
-
-
-def laws(fits: Iterable[Published]) -> Table:
-    """Published laws, a row each."""
-    rows = tuple(
-        row(fit.name, fit.title, exponent(fit, "a"), exponent(fit, "b"), _form(fit), _range(*fit.fitted_flops), _known(fit.confirmed_flops)) for fit in fits
-    )
-    head = ("name", "law", "a in N_opt \u221d C^a", "b in D_opt \u221d C^b", "form", "fitted on (FLOPs)", "proved at (FLOPs)")
-    note = "Exponents and their intervals as printed. `isoflop laws NAME` says all of one: constants, source, counting, corpus, traps."
-    return Table(title="Published laws", head=head, rows=rows, words=frozenset({0, 1, 4}), note=note)
-
-
-def law(fit: Published) -> Table:
-    """All of one published law."""
-    constants = {name: f"{value:.8g}" for name, value in constants_of(fit.law).items()}
-    said: dict[str, str] = {
-        "source": fit.source,
-        "form": _form(fit),
-        "constants": ", ".join(f"{name} {value}" for name, value in constants.items()) or "not printed: exponents only",
-        "exponents as printed": f"a {exponent(fit, 'a')}, b {exponent(fit, 'b')}",
-        "counting": fit.convention,
-        "corpus": fit.corpus,
-        "fitted on": f"{_range(*fit.fitted_flops)} FLOPs",
-        "proved at": f"{_known(fit.confirmed_flops)} FLOPs",
-        **{f"interval of {i.quantity}": f"{i.low:g} to {i.high:g} ({i.level:.0%})" for i in fit.intervals},
-        **{f"trap {number}": words for number, words in enumerate(fit.cautions, start=1)},
-    }
-    rows = tuple(row(name, words) for name, words in said.items())
-    return Table(title=f"{fit.name}: {fit.title}", head=("", ""), rows=rows, words=frozenset({0, 1}))
-
-
-def brief(fit: Published) -> str:
-    """A law's title without what comes after the colon."""
-    return fit.title.partition(":")[0]
-
-
-def exponent(fit: Published, name: str) -> Cell:
-    """A printed exponent with its printed interval."""
-    value = fit.a if name == "a" else fit.b
-    found = next((i for i in fit.intervals if i.quantity == name), None)
-    return Cell(_plain_number(value), f"{found.low:g} to {found.high:g}" if found else "")
-
-
-def constants_of(law: Law | None) -> dict[str, float]:
-    """The constants of a law by name, what is not set left out."""
-    return {name: value for name, value in vars(law or object).items() if isinstance(value, float) and math.isfinite(value)}
-
-
-# --- plans
+from isoflop.report.laws import brief, exponent
+from isoflop.report.table import DASH, Cell, Row, Table, nats, ratio, row, shown
 
 
 def plan(answer: Answer) -> Table:
@@ -72,19 +21,33 @@ def plan(answer: Answer) -> Table:
         row(
             brief(e.fit),
             units.flops(e.flops),
-            units.count(e.params),
-            units.count(e.tokens),
+            Cell(units.count(e.params), _between(e, "params", units.count)),
+            Cell(units.count(e.tokens), _between(e, "tokens", units.count)),
             ratio(e.tokens_per_param),
-            nats(e.loss),
+            Cell(nats(e.loss), _between(e, "loss", nats)),
             exponent(e.fit, "a"),
-            Cell(_reach(e), "beyond its data" if e.outside else ""),
+            Cell(shown(units.times, e.reach), _backed(e)),
             muted=e.outside,
         )
         for e in answer.estimates.rows
     )
-    head = ("law", "FLOPs", "parameters", "tokens", "tokens per parameter", "loss (nats/token)", "a (as printed)", "times its largest run")
-    note = "Each law counts parameters as its authors did. A loss is for its authors' text and tokens."
+    head = ("law", "FLOPs", "parameters", "tokens", "tokens per parameter", "loss (nats/token)", "a in N_opt \u221d C^a", "times its largest run")
+    note = (
+        "Each law counts parameters as its authors did. A loss is for its authors' text and tokens. Ranges of a are as printed; `isoflop laws NAME` says more."
+    )
     return Table(title=f"Plan for {answer.estimates.goal}", head=head, rows=rows, note=note)
+
+
+def _between(e: Estimate, quantity: str, print_: Callable[[float], str]) -> str:
+    found = e.interval_of(quantity)
+    return f"{print_(found.low)} to {print_(found.high)}" if found else ""
+
+
+def _backed(e: Estimate) -> str:
+    """How a budget beyond a law's data is to be taken."""
+    if e.outside:
+        return "beyond its data"
+    return f"tested at {units.flops(e.fit.confirmed_flops)}" if e.reach > 1 and e.fit.confirmed_flops > e.fit.fitted_flops[1] else ""
 
 
 def details(answer: Answer) -> tuple[Table, ...]:
@@ -113,11 +76,13 @@ def _training(answer: Answer) -> Table:
     head = ("law", "time", "accelerator time", "cost", "energy", "CO2e", "weights, gradients, optimiser", "fewest to train on", "fewest to serve on")
     if cluster is None:
         return Table(title="Training", head=head, rows=())
-    price = f"${cluster.dollars_per_hour:g} an hour each" + (" (an assumption: give yours with --price)" if cluster.price_is_default else "")
+    price = f"{units.dollars(cluster.dollars_per_hour)} an hour each" + (" (an assumption: give yours with --price)" if cluster.price_is_default else "")
     chip, watts = cluster.accelerator, shown("{:g} W".format, cluster.power)
     note = (
         f"{cluster.mfu:.0%} of {units.flops(chip.peak_flops)} FLOP/s ({chip.precision}, dense), {price}, {watts}, PUE {cluster.pue:g}, "
-        f"{cluster.kg_co2_per_kwh:g} kg CO2e a kWh. Source of the rates: {chip.source}."
+        f"{cluster.kg_co2_per_kwh:g} kg CO2e a kWh; power is the boards' alone. "
+        "Fewest: states sharded over all, one sequence at a time on each, layers made anew. "
+        f"Source of the rates: {chip.source}."
     )
     return Table(title=f"Training on {cluster.count:,} x {chip.title}", head=head, rows=tuple(rows), note=note)
 
@@ -174,30 +139,18 @@ def _shapes(answer: Answer) -> Table:
 
 
 def _recipes(answer: Answer) -> Table:
-    rows = [_recipe(d) for d in answer.details if d.recommendation]
-    head = ("law", "peak learning rate", "batch (tokens)", "steps", "warm-up (steps)", "schedule", "AdamW betas", "weight decay", "gradient clip")
-    first = next((d.recommendation for d in answer.details if d.recommendation), None)
-    if first is None:
+    found = [(d.estimate, d.recommendation) for d in answer.details if d.recommendation]
+    head = ("law", "peak learning rate", "batch (tokens)", "steps", "warm-up (steps)")
+    if not found:
         return Table(title="Recipe", head=head, rows=())
-    cautions = dict.fromkeys(words for d in answer.details if d.recommendation for words in d.recommendation.cautions)
-    note = " ".join([f"Sources: {_sources(first)}", *cautions])
-    return Table(title=f"Recipe ({first.recipe})", head=head, rows=tuple(rows), words=frozenset({0, 5}), note=note)
-
-
-def _recipe(detail: Detail) -> Row:
-    r = detail.recommendation
-    assert r is not None  # only those are asked for
-    return row(
-        brief(detail.estimate.fit),
-        f"{r.lr.value:.2e}",
-        units.count(float(r.batch.value)),
-        f"{float(r.steps.value):,.0f}",
-        f"{float(r.warmup.value):,.0f}",
-        str(r.schedule.value),
-        f"{r.beta1.value}, {r.beta2.value}",
-        str(r.weight_decay.value),
-        str(r.clip.value),
+    rows = tuple(
+        row(brief(e.fit), f"{r.lr.value:.2e}", units.count(float(r.batch.value)), f"{float(r.steps.value):,.0f}", f"{float(r.warmup.value):,.0f}")
+        for e, r in found
     )
+    first = found[0][1]
+    fixed = f"Schedule: {first.schedule.value}. AdamW with betas {first.beta1.value} and {first.beta2.value}, weight decay {first.weight_decay.value}"
+    note = " ".join([f"{fixed}, gradients clipped at {first.clip.value}. By {first.source}: {_sources(first)}", *first.cautions])
+    return Table(title=f"Recipe ({first.recipe})", head=head, rows=rows, note=note)
 
 
 def _sources(recommendation: Recommendation) -> str:
@@ -220,14 +173,26 @@ def _lifetimes(answer: Answer) -> Table:
             nats(life.loss),
             units.flops(life.best.training_flops),
             units.flops(life.best.inference_flops),
+            *_cost(answer, life.best.total, life.baseline.total),
             f"{life.savings:.1%}",
         )
         for e, life in found
     ]
-    asked = shown(units.count, answer.question.inference_tokens or math.nan)
-    head = ("law", "parameters", "tokens", "tokens per parameter", "loss (nats/token)", "training FLOPs", "inference FLOPs", "saved in all")
-    note = "The model of least FLOPs in training and inference together that reaches the loss of the compute-optimal one (Sardana et al. 2024)."
+    asked, price = shown(units.count, answer.question.inference_tokens or math.nan), found[0][1].price if found else 1.0
+    cost = () if answer.question.cluster is None else ("training and serving cost",)
+    head = ("law", "parameters", "tokens", "tokens per parameter", "loss (nats/token)", "training FLOPs", "inference FLOPs", *cost, "saved in all")
+    worse = "as cheap as one of training; give --inference-mfu" if price == 1 else f"as dear as {units.times(price)} of training"
+    note = (
+        "The cheapest model, in training and inference together, that reaches the loss of the compute-optimal one (Sardana et al. 2024). "
+        f"A FLOP of inference is {worse}."
+    )
     return Table(title=f"With {asked} tokens of inference", head=head, rows=tuple(rows), note=note)
+
+
+def _cost(answer: Answer, best: float, baseline: float) -> tuple[Cell, ...]:
+    """Dollars of FLOPs of training, where the hardware is known."""
+    cluster = answer.question.cluster
+    return () if cluster is None else (Cell(units.dollars(bill(best, cluster).dollars), f"{units.dollars(bill(baseline, cluster).dollars)} without"),)
 
 
 def _smaller(answer: Answer) -> Iterable[Table]:
@@ -281,110 +246,3 @@ def _data(answer: Answer) -> Table:
     worn = f"A repeated token is worth half a new one after {epochs:.0f} epochs, and parameters beyond what the unique tokens need wear out too"
     note = f"{worn} (Muennighoff et al. 2023). Free: the best model reads nothing twice. Futile: doubling the budget buys less than {FUTILE:g} nats."
     return Table(title=f"With {asked} unique tokens", head=head, rows=tuple(rows), note=note)
-
-
-# --- values
-
-
-def laws_json(fits: Iterable[Published]) -> list[dict[str, object]]:
-    """Published laws with all that is known of them."""
-    return [
-        {**{k: v for k, v in values(fit).items() if k != "law"}, "form": _form(fit), "constants": constants_of(fit.law)}  # type: ignore[attr-defined]
-        for fit in fits
-    ]
-
-
-def plan_json(answer: Answer) -> list[dict[str, object]]:
-    """One object a law; what was asked besides is in `training`, `shape`, `recipe`, `inference`, `smaller` and `data`."""
-    return [_estimate_json(d.estimate) | _detail_json(answer, d) for d in answer.details]
-
-
-def _estimate_json(e: Estimate) -> dict[str, object]:
-    return {
-        "law": e.fit.name,
-        "flops": e.flops,
-        "params": e.params,
-        "tokens": e.tokens,
-        "tokens_per_param": e.tokens_per_param,
-        "loss": values(e.loss),
-        "interval": values(e.interval),
-        "reach": values(e.reach),
-        "outside": e.outside,
-        "source": e.fit.source,
-    }
-
-
-def _detail_json(answer: Answer, d: Detail) -> dict[str, object]:
-    asked = answer.question
-    found: dict[str, object] = {}
-    if asked.cluster is not None:
-        found["training"] = {"bill": values(d.bill), "fewest_to_train": values(d.to_train), "fewest_to_serve": values(d.to_serve)}
-    if d.training is not None:
-        found["memory"] = {"training": values(d.training), "activations": values(d.activations), "serving": values(d.serving)}
-    if d.shape is not None:
-        found["shape"] = d.shape.model_dump() | {"params": d.shape.params.total}
-        found["recipe"] = values(d.recommendation)
-    if asked.inference_tokens is not None:
-        found["inference"] = values(d.lifetime)
-    if asked.smaller:
-        found["smaller"] = values(d.smaller)
-    if asked.unique_tokens is not None:
-        found["data"] = values(d.data)
-    return found
-
-
-def values(value: object) -> object:
-    """Nested frozen values as JSON has them; what is not finite is null."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case str() | int() | None:
-            return value
-        case Mapping():
-            return {key: values(v) for key, v in value.items()}
-        case Sequence():
-            return [values(v) for v in value]
-        case _ if dataclasses.is_dataclass(value):
-            return {f.name: values(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        case _:
-            return float(value) if hasattr(value, "__float__") else str(value)
-
-
-# --- words
-
-
-def nats(value: float) -> str:
-    """Loss with three decimals; a dash where nothing is known."""
-    return f"{value:.3f}" if math.isfinite(value) else DASH
-
-
-def shown(print_: Callable[[float], str], value: float) -> str:
-    """A number as `print_` prints it; a dash where it is not known."""
-    return print_(value) if math.isfinite(value) else DASH
-
-
-def ratio(value: float) -> str:
-    """Tokens per parameter."""
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
-
-
-def _form(fit: Published) -> str:
-    return DASH if fit.law is None else type(fit.law).__module__.rpartition(".")[2]
-
-
-def _range(low: float, high: float) -> str:
-    if not (math.isfinite(low) or math.isfinite(high)):
-        return "not printed"
-    return f"{_known(low)} to {_known(high)}"
-
-
-def _known(flops: float) -> str:
-    return units.flops(flops) if math.isfinite(flops) else DASH
-
-
-def _plain_number(value: float) -> str:
-    return f"{value:.2f}" if round(value, 2) == value else shown("{:.3f}".format, value)
-
-
-def _reach(e: Estimate) -> str:
-    return units.times(e.reach) if math.isfinite(e.reach) else DASH

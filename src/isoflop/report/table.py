@@ -1,6 +1,7 @@
 """A table: rows under headings, for the page, the terminal, and Markdown."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,3 +50,18 @@ def markdown(table: Table) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def nats(value: float) -> str:
+    """Loss with three decimals; a dash where nothing is known."""
+    return f"{value:.3f}" if math.isfinite(value) else DASH
+
+
+def shown(print_: Callable[[float], str], value: float) -> str:
+    """A number as `print_` prints it; a dash where it is not known."""
+    return print_(value) if math.isfinite(value) else DASH
+
+
+def ratio(value: float) -> str:
+    """Tokens per parameter."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"

@@ -9,8 +9,8 @@ from isoflop.fit import APPROACHES, Fit
 from isoflop.plan import Plan
 from isoflop.published import kaplan
 from isoflop.report import contenders
-from isoflop.report.answer import between, nats
-from isoflop.report.table import DASH, Cell, Row, Table, row
+from isoflop.report.answer import between
+from isoflop.report.table import DASH, Cell, Row, Table, nats, row
 from isoflop.runs import RunSpec
 from isoflop.validate import Validation
 

@@ -12,6 +12,7 @@ from isoflop import units
 from isoflop.compare import Model
 from isoflop.errors import FitError
 from isoflop.laws import Floats, Law
+from isoflop.plan.estimate import Estimate
 from isoflop.published import Published
 from isoflop.report.figures import Figure, Panel, _axes, _labels, _look
 from isoflop.report.figures._axes import Domain, Place
@@ -23,7 +24,9 @@ _TYPE = 10.5  # pixels, of the names
 _PAPER: Domain = (1e17, 1e26)  # FLOPs: Hoffmann et al. 2022, Figure 1, and a decade for what came after
 _GRID = 49  # points along a line that is straight in log-log, or nearly
 _PARTS = {"below": (1.0, _look.SOLID), "inside": (2.2, _look.SOLID), "beyond": (2.0, _look.DASHED)}  # of the law's data: width, dash
-_OWN = {"hoffmann1": _look.APPROACH["envelope"].color, "hoffmann2": _look.APPROACH["isoflop"].color, "hoffmann3": _look.APPROACH["parametric"].color}
+_PAPERS = {"hoffmann1": _look.APPROACH["envelope"].color, "hoffmann2": _look.APPROACH["isoflop"].color, "hoffmann3": _look.APPROACH["parametric"].color}
+_NEAR = 100.0  # times beyond the laws and the plan: a model farther off would press all else into a corner
+_MARKS = ["dashed: beyond every run that backs it \u00b7 star: the plan", "diamond: a mixture of experts, by its active parameters"]
 # beside those of the approaches: told apart in the three common kinds of colour blindness by lightness, after Okabe and Ito 2008 and Tol 2021
 _OTHERS = ("#882255", "#c99700", "#56b4e9", "#332288", "#e377c2", "#7a5230", "#0b3d2e", "#ee8866")
 _NAMES = {"params": "parameters", "tokens": "tokens"}
@@ -38,42 +41,53 @@ class Line(NamedTuple):
     color: str
 
 
-def draw(fits: Sequence[Published], models: Sequence[Model], *, budget: float | None) -> Figure:
-    """Optimal params and tokens by compute, of all laws that say any, with models and a star at the budget."""
-    lines = _lines(fits)
-    if not lines:
+def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None) -> Figure:
+    """Optimal params and tokens by compute, of all laws, with models, a star at each estimate, and a rule at the budget if it is one for all."""
+    if not estimates:
         return Figure(caption="Nothing is drawn, for no law that was asked says a size.", alt=_ALT, panels=())
-    x = _compute(models, budget)
+    lines, x = _lines([e.fit for e in estimates]), _compute(estimates, models)
+    near = [m for m in models if x[0] <= m.flops <= x[1]]
+    stars = {"params": [Named(e.flops, e.params, e.fit.title) for e in estimates], "tokens": [Named(e.flops, e.tokens, e.fit.title) for e in estimates]}
     panels = (
-        Panel(title="Optimal model size", chart=_panel(lines, models, budget, "params", x, legend=True)),
-        Panel(title="Optimal training tokens", chart=_panel(lines, models, budget, "tokens", x, legend=False)),
+        Panel(title="Optimal model size", chart=_panel(lines, near, stars["params"], rule=rule, quantity="params", limits=x, legend=True)),
+        Panel(title="Optimal training tokens", chart=_panel(lines, near, stars["tokens"], rule=rule, quantity="tokens", limits=x, legend=False)),
     )
-    return Figure(caption=_caption(lines, fits, models, budget), alt=_ALT, panels=panels)
+    return Figure(caption=_caption(lines, near, estimates, rule, left_out=len(models) - len(near)), alt=_ALT, panels=panels)
 
 
 def _lines(fits: Sequence[Published]) -> list[Line]:
+    """Laws with their colours: a study's own approaches keep theirs everywhere, and the paper's have them where no study is drawn."""
+    names = {fit.name for fit in fits}
+    own: dict[str, str] = {approach: look.color for approach, look in _look.APPROACH.items() if approach in names}
+    fixed = own or _PAPERS
     spare, lines = iter(_OTHERS * (1 + len(fits) // len(_OTHERS))), []
     for fit in fits:
-        if fit.law is not None:
-            color = _OWN.get(fit.name) or (_look.KAPLAN if fit.name == "kaplan" else next(spare))
-            lines.append(Line(fit, fit.law, color))
+        assert fit.law is not None  # an estimate was made of it
+        lines.append(Line(fit, fit.law, fixed.get(fit.name) or (_look.KAPLAN if fit.name == "kaplan" else next(spare))))
     return lines
 
 
-def _compute(models: Sequence[Model], budget: float | None) -> Domain:
-    asked = [m.flops for m in models] + ([budget] if budget else [])
-    return (min(_PAPER[0], *(c / 3 for c in asked)), max(_PAPER[1], *(c * 3 for c in asked))) if asked else _PAPER
+def _compute(estimates: Sequence[Estimate], models: Sequence[Model]) -> Domain:
+    """From the laws' data and the plan, with the models that are not too far from both."""
+    asked = [e.flops for e in estimates]
+    backed = [c for e in estimates for c in (e.fit.fitted_flops[0], e.fit.reach_flops) if math.isfinite(c)]
+    low, high = min(asked + backed), max(asked + backed)
+    near = [m.flops for m in models if low / _NEAR <= m.flops <= high * _NEAR]
+    if high > _PAPER[0]:  # among the models of the paper: as its figure
+        return (min(_PAPER[0], *(c / 3 for c in asked)), max(_PAPER[1], *(c * 3 for c in asked + near)))
+    return (low / 3, max([high, *near]) * 3)
 
 
-def _panel(lines: Sequence[Line], models: Sequence[Model], budget: float | None, quantity: str, limits: Domain, *, legend: bool) -> alt.LayerChart:
+def _panel(
+    lines: Sequence[Line], models: Sequence[Model], optima: Sequence[Named], *, rule: float | None, quantity: str, limits: Domain, legend: bool
+) -> alt.LayerChart:
     budgets = np.geomspace(*limits, _GRID)
     values = [_best(line.law, budgets, quantity) for line in lines]
-    heights = _axes.domain(*values, [getattr(m, quantity) for m in models], pad=0.03)
+    heights = _axes.domain(*values, [getattr(m, quantity) for m in models], [one.y for one in optima], pad=0.03)
     at = {"x": _axes.flops("flops", limits), "y": _axes.count("value", heights, title=_NAMES[quantity])}
-    optima = [Named(budget, float(_best(line.law, np.array([budget]), quantity)[0]), line.fit.title) for line in lines] if budget else []
     layers = [layer for line in lines for layer in _line(line, quantity, limits, at)]
     layers += [layer for line in lines if line.color == _look.KAPLAN for layer in _said(line, quantity, limits, at)]
-    layers += [_rule(budget, at)] if budget else []
+    layers += [_rule(rule, at)] if rule else []
     layers += [*_stars(optima, [line.color for line in lines], quantity, at), *_points(models, quantity, at)]
     layers += _names(models, quantity, [_labels.Plot(limits, heights, width, HEIGHT) for width in _WIDTHS], optima, at)
     return _axes.plot([*layers, _legend(lines, at)] if legend else layers)
@@ -149,8 +163,8 @@ def _lead(rows: Sequence[dict[str, object]], place: Place, at: Mapping[str, obje
 def _legend(lines: Sequence[Line], at: Mapping[str, object]) -> alt.Chart:
     names = [line.fit.title for line in lines]
     scale = alt.Scale(domain=names, range=[line.color for line in lines])
-    legend = alt.Legend(symbolType="stroke", symbolStrokeWidth=2.5, columns=1, labelLimit=370)
-    color = alt.Color("name:N", title=None, scale=scale, legend=legend)  # no sort: Vega-Lite would make an expression of the titles
+    legend = alt.Legend(title=_MARKS, symbolType="stroke", symbolStrokeWidth=2.5, columns=1, labelLimit=370, titleLimit=400, titleFontWeight=400)
+    color = alt.Color("name:N", scale=scale, legend=legend)  # no sort: Vega-Lite would make an expression of the titles
     return _axes.layer(({"name": name, "flops": math.nan, "value": math.nan} for name in names), alt.MarkDef(type="line"), {**at, "color": color})
 
 
@@ -163,17 +177,19 @@ def _best(law: Law, budgets: Floats, quantity: str) -> Floats:
     return np.asarray(optimum.params if quantity == "params" else optimum.tokens, dtype=float)
 
 
-def _caption(lines: Sequence[Line], fits: Sequence[Published], models: Sequence[Model], budget: float | None) -> str:
+def _caption(lines: Sequence[Line], models: Sequence[Model], estimates: Sequence[Estimate], rule: float | None, *, left_out: int) -> str:
     few = len(lines) <= len(_OTHERS)
-    laws = "; ".join(f"{line.fit.title} ({line.fit.source})" for line in lines) if few else f"{len(lines)} published laws, named in the legend"
+    laws = "; ".join(line.fit.title for line in lines) if few else f"{len(lines)} published laws, named in the legend"
     words = f"Optimal size and tokens by {laws}. A line is thin below the law's data, and dashed where no run backs it. "
     if models:
         words += "Points are known models at 6ND FLOPs"
         words += ", a diamond a mixture of experts by its active params; " if any(m.all_params for m in models) else "; "
         words += "where a name has no room it is in the tooltip."
-    if budget:
-        words += f" Stars: the optima at the planned {units.flops(budget)} FLOPs (thin vertical line)."
+    if left_out:
+        words += f" {left_out} known models lie far off and are not drawn."
+    budgets = sorted(e.flops for e in estimates)
+    planned = f"{units.flops(rule)} FLOPs (thin vertical line)" if rule else f"{units.flops(budgets[0])} to {units.flops(budgets[-1])} FLOPs, as each law asks"
+    words += f" Stars: the optima at the planned {planned}."
     if any("kaplan" in line.fit.name for line in lines):
         words += " Kaplan et al. count params without embeddings."
-    silent = [fit.title for fit in fits if fit.law is None]
-    return words.strip() + (f" Left out, for exponents alone are printed: {', '.join(silent)}." if silent else "")
+    return words.strip()
