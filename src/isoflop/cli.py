@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from isoflop import STAGES, units
 from isoflop.errors import IsoflopError, UsageError
@@ -321,9 +320,9 @@ def _is_path(word: str) -> bool:
 
 
 def _figure_kind(path: Path) -> "FigureKind":
-    from isoflop import report as reports
+    from isoflop.report import landscape
 
-    return reports.landscape_kind(path)
+    return landscape.kind(path)
 
 
 def _one_format(*, markdown: bool, as_json: bool) -> None:
@@ -362,11 +361,11 @@ def _answer(question: "Question", *, figure: Path | None, kind: "FigureKind | No
 
 def _landscape(path: Path, found: "Answer", kind: "FigureKind") -> None:
     from isoflop import compare as comparing
-    from isoflop import report as reports
+    from isoflop.report import landscape
 
     goal = found.estimates.goal
     models = [m for m in comparing.MODELS if m.name in comparing.LANDMARKS]
-    _deliver(path, reports.landscape_page(found.estimates.rows, models, rule=goal.value if goal.quantity == "flops" else None, kind=kind))
+    _deliver(path, landscape.page(found.estimates.rows, models, rule=goal.value if goal.quantity == "flops" else None, kind=kind))
 
 
 @app.command(epilog="Example: isoflop compare gopher chinchilla gpt-3")
@@ -428,6 +427,8 @@ def _open(study: Path, folder: Path | None) -> "Workspace":
 
 
 def _prepare(work: "Workspace") -> None:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("text", total=1.0)

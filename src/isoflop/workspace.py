@@ -14,7 +14,7 @@ from isoflop.errors import DesignError, FitError, StoreError, StudyError, Valida
 from isoflop.fit import Fit, Fits
 from isoflop.launch import Event, Mended
 from isoflop.plan import Plan, Question, Request
-from isoflop.published import Interval, Published
+from isoflop.published import REACH, Interval, Published
 from isoflop.report import export
 from isoflop.report.results import LEVEL, Results
 from isoflop.report.tables import NAMES
@@ -87,9 +87,9 @@ class Workspace:
         """
         made = design.design(self.study, self.text)
         largest = max(spec.flops for spec in made.specs)
-        if self.study.target > plan.REACH * largest:
+        if self.study.target > REACH * largest:
             raise DesignError(
-                f"the target of {units.flops(self.study.target)} FLOPs is {self.study.target / largest:.0f} times the largest run, and beyond {plan.REACH:g} "
+                f"the target of {units.flops(self.study.target)} FLOPs is {self.study.target / largest:.0f} times the largest run, and beyond {REACH:g} "
                 "times no plan would be made. Lower target, or add larger budgets."
             )
         return made

@@ -11,8 +11,7 @@ from isoflop import _registry, units
 from isoflop.compare._models import MODELS, Model
 from isoflop.errors import FitError, UnitError, UsageError
 from isoflop.laws import Law, frontier
-from isoflop.plan.budget import REACH
-from isoflop.published import Published
+from isoflop.published import REACH, Published
 
 __all__ = ["LANDMARKS", "LAWS", "MODELS", "NEAR", "TABLE_1", "Comparison", "Model", "Standing", "compare", "model", "standing"]
 

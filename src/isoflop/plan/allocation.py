@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from isoflop import units
 from isoflop.errors import ExtrapolationError
 from isoflop.laws import Law
-from isoflop.plan.budget import REACH
+from isoflop.published import REACH
 
 if TYPE_CHECKING:  # planning with published laws needs no fits
     from collections.abc import Iterable

@@ -8,9 +8,6 @@ from isoflop.errors import UsageError
 from isoflop.laws import Allocation, Law, frontier
 from isoflop.plan._checks import BUDGETS, TOKENS
 
-# Assumption: Hoffmann et al. 2022 went 44 times beyond their largest run, and the model they trained there is within a factor of two of what each of their
-# approaches and its critics say. On public sweeps N_opt is off by up to two over one or two decades (Kempner, Llama 3, Marin).
-REACH = 50.0
 Quantity = Literal["flops", "params", "tokens", "loss"]
 
 # Beyond these nothing is meant, and a slip of the exponent is all but certain. All human computing to 2030 is well below 1e33 FLOPs.

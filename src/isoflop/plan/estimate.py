@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from isoflop import units
 from isoflop.errors import ExtrapolationError, FitError
-from isoflop.plan.budget import REACH, Goal
-from isoflop.published import Interval, Published
+from isoflop.plan.budget import Goal
+from isoflop.published import REACH, Interval, Published
 
 
 @dataclass(frozen=True, kw_only=True)

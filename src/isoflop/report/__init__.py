@@ -3,10 +3,15 @@
 results    everything a page is drawn from
 answer     the answer in words
 contenders what the models of the proof are called
-table      what a table is
+table      what a table is, and how numbers are said in it
 tables     tables of a study, for the page and the terminal
-planning   tables of published laws and of plans by them
-export     rows and values for other programs
+costs      what one shape costs
+laws       published laws
+planning   plans by them
+standings  known models against them
+terminal   a table at any width
+export     rows and values of a study for other programs
+values     laws, plans and standings as values for JSON
 figures    the paper's Figures 1 to 4 for this study, and the proof; one draw() a file
 charts     a figure -> Vega-Lite for the page, SVG and PNG beside it
 page       all of it -> report.html
@@ -17,10 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoflop.errors import MissingExtraError
-from isoflop.report.landscape import kind as landscape_kind
-from isoflop.report.landscape import page as landscape_page
-
-__all__ = ["landscape_kind", "landscape_page", "write"]
 
 if TYPE_CHECKING:  # planning with published laws prints tables and needs no study
     from isoflop.report.results import Results

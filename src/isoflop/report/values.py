@@ -3,15 +3,18 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from isoflop.compare import Comparison, Standing
-from isoflop.plan.estimate import Estimate
-from isoflop.plan.question import Answer, Detail
-from isoflop.published import Published
 from isoflop.report.laws import constants_of, form
 
+if TYPE_CHECKING:  # a question about models loads no planner
+    from isoflop.compare import Comparison, Standing
+    from isoflop.plan.estimate import Estimate
+    from isoflop.plan.question import Answer, Detail
+    from isoflop.published import Published
 
-def laws(fits: Iterable[Published]) -> list[dict[str, object]]:
+
+def laws(fits: "Iterable[Published]") -> list[dict[str, object]]:
     """Published laws with all that is known of them."""
     return [
         {**{k: v for k, v in values(fit).items() if k != "law"}, "form": form(fit), "constants": constants_of(fit.law)}  # type: ignore[attr-defined]
@@ -19,12 +22,12 @@ def laws(fits: Iterable[Published]) -> list[dict[str, object]]:
     ]
 
 
-def plan(answer: Answer) -> list[dict[str, object]]:
+def plan(answer: "Answer") -> list[dict[str, object]]:
     """One object a law; what was asked besides is in `training`, `memory`, `shape`, `recipe`, `inference`, `smaller` and `data`."""
     return [_estimate(d.estimate) | _detail(answer, d) for d in answer.details]
 
 
-def _estimate(e: Estimate) -> dict[str, object]:
+def _estimate(e: "Estimate") -> dict[str, object]:
     own = {f"{i.quantity}_interval": [i.low, i.high] for i in e.intervals}
     return {
         "law": e.fit.name,
@@ -41,7 +44,7 @@ def _estimate(e: Estimate) -> dict[str, object]:
     }
 
 
-def _detail(answer: Answer, d: Detail) -> dict[str, object]:
+def _detail(answer: "Answer", d: "Detail") -> dict[str, object]:
     asked = answer.question
     found: dict[str, object] = {}
     if asked.cluster is not None:
@@ -77,12 +80,12 @@ def values(value: object) -> object:
             return float(value) if hasattr(value, "__float__") else str(value)
 
 
-def standings(comparison: Comparison) -> list[dict[str, object]]:
+def standings(comparison: "Comparison") -> list[dict[str, object]]:
     """One object a model and law; null is not known."""
     return [_standing(s) for s in comparison.rows]
 
 
-def _standing(s: Standing) -> dict[str, object]:
+def _standing(s: "Standing") -> dict[str, object]:
     numbers = {
         "flops": s.flops,
         "params": s.model.params,
