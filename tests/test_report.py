@@ -444,6 +444,46 @@ def test_a_studys_own_approaches_keep_their_colours_and_models_far_off_are_left_
     assert f"{len(KNOWN)} known models lie far off" in figure.caption
 
 
+@pytest.mark.parametrize("budget", [6e9, 1e18])
+def test_the_axis_fits_what_a_study_plans(budget):
+    own = dataclasses.replace(LANDSCAPE_LAWS[0], name="envelope", fitted_flops=(budget / 100, budget / 3), confirmed_flops=math.nan)
+    text = landscape.page(told((own,), budget), KNOWN, rule=budget, kind="html").decode()
+    spec = charts.interactive(landscape.draw(told((own,), budget), KNOWN, rule=budget).panels[0])
+    low, high = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert budget / 1000 < low < high < budget * 10
+    assert KNOWN[0].title not in Seen(text).words  # nor in the table
+
+
+def test_beside_a_study_the_papers_approaches_have_other_colours():
+    own = tuple(dataclasses.replace(fit, name=name, title=f"Mine, {name}") for name, fit in zip(figures._look.APPROACH, LANDSCAPE_LAWS, strict=False))
+    spec = charts.interactive(landscape.draw(told((*LANDSCAPE_LAWS, *own)), (), rule=5.76e23).panels[0])
+    [scale] = [layer["encoding"]["color"]["scale"] for layer in spec["layer"] if "color" in layer["encoding"]]
+    colors = dict(zip(scale["domain"], scale["range"], strict=True))
+    assert len(set(colors.values())) == len(colors) == 8
+    assert [colors[fit.title] for fit in own] == [look.color for look in figures._look.APPROACH.values()]
+
+
+def test_a_picture_says_what_its_marks_mean_and_a_page_says_it_in_the_caption(landscape_html):
+    pages = [landscape.page(told(LANDSCAPE_LAWS), KNOWN, rule=rule, kind="svg").decode() for rule in (5.76e23, None)]
+    for words in ("dashed: ", "star: ", "diamond: mixture of experts"):
+        assert all(words in text for text in pages)
+        assert words not in landscape_html
+    assert ["vertical line: 5.76e23" in text for text in pages] == [True, False]
+
+
+def test_a_point_under_a_star_is_outlined_over_it():
+    layers = charts.interactive(landscape.draw(told(LANDSCAPE_LAWS), KNOWN, rule=None).panels[0])["layer"]
+    kinds = [(layer["mark"].get("shape", ""), layer["mark"].get("filled")) for layer in layers]
+    stars = [i for i, (shape, _) in enumerate(kinds) if shape.startswith("M0,-1")]
+    assert kinds.index(("circle", True)) < stars[0]
+    assert stars[-1] < kinds.index(("circle", False))
+
+
+def test_every_landmark_is_named_in_the_picture():
+    text = landscape.page(told(LANDSCAPE_LAWS), KNOWN, rule=5.76e23, kind="svg").decode()
+    assert all(text.count(f">{one.title}<") == 4 for one in KNOWN)  # in two panels, with a rim
+
+
 def test_a_law_is_dashed_from_where_no_run_backs_it():
     [law] = published.get("hoffmann2")
     spec = charts.interactive(landscape.draw(told((law,)), (), rule=None).panels[0])

@@ -28,12 +28,14 @@ def interactive(panel: Panel, *, height: int = HEIGHT) -> dict[str, object]:
     return _spec(panel.chart.properties(width="container", height=height, title=panel.title))
 
 
-def static(figure: Figure, *, height: int = HEIGHT) -> dict[str, object]:
-    """All panels of a figure side by side, for SVG and PNG."""
+def static(figure: Figure, *, height: int = HEIGHT, note: str = "") -> dict[str, object]:
+    """All panels of a figure side by side, for SVG and PNG, over a line of words if there is one."""
     n, weights = len(figure.panels), sum(p.weight for p in figure.panels)
     room = _FIGURE * (_LONE if n == 1 else 1) - n * _AXIS - (n - 1) * _SPACING
     sized = [p.chart.properties(width=round(room * p.weight / weights), height=height, title=p.title) for p in figure.panels]
-    return _spec(alt.hconcat(*sized, spacing=_SPACING).resolve_scale(color="independent"))
+    beside = alt.hconcat(*sized, spacing=_SPACING).resolve_scale(color="independent")
+    words = alt.TitleParams(note, orient="bottom", anchor="start", fontSize=11, fontWeight=400, color="#4a4d52", offset=12)
+    return _spec(beside.properties(title=words) if note else beside)
 
 
 def svg(spec: dict[str, object]) -> str:

@@ -39,7 +39,7 @@ def page(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float 
 
     Args:
         estimates: Of one goal by several laws; each is a line and a star.
-        models: Known ones or one's own; where names would cover each other, the first given are named.
+        models: Known ones or one's own; where names would cover each other, some are left to the tooltip.
         rule: The budget in FLOPs that all estimates are of, if there is one.
         kind: Of file.
 
@@ -47,15 +47,35 @@ def page(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float 
         FitError: No law says a size.
         MissingExtraError: A drawing library is not installed.
     """
-    figure = draw(estimates, models, rule=rule)
-    if not figure.panels:
-        msg = f"{figure.caption} `isoflop laws` lists those that say one."
+    still = draw(estimates, models, rule=rule, still=True)
+    if not still.panels:
+        msg = f"{still.caption} `isoflop laws` lists those that say one."
         raise FitError(msg)
-    return render(figure, kind, tables=(laws_table([e.fit for e in estimates]), models_table(models)))
+    try:
+        from isoflop.report import charts
+        from isoflop.report.figures import _landscape
+    except ImportError as error:
+        raise _missing(error) from None
+    note = _landscape.key(estimates, models, rule=rule) if kind != "html" else ""  # the page has the caption
+    drawn = charts.svg(charts.static(still, height=_landscape.HEIGHT, note=note))
+    match kind:
+        case "svg":
+            return drawn.encode()
+        case "png":
+            return charts.png(drawn)
+        case "html":
+            tables = (laws_table([e.fit for e in estimates]), models_table(_landscape.shown(estimates, models)))
+            return _html(draw(estimates, models, rule=rule), drawn, tables).encode()
 
 
-def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None) -> "Figure":
+def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None, still: bool = False) -> "Figure":
     """The figure: two panels, params and tokens.
+
+    Args:
+        estimates: Of one goal by several laws.
+        models: Known ones or one's own.
+        rule: The budget in FLOPs that all estimates are of, if there is one.
+        still: For a picture, whose width is known, and not for a page, where names stand apart at several.
 
     Raises:
         MissingExtraError: A drawing library is not installed.
@@ -64,37 +84,10 @@ def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float 
         from isoflop.report.figures import _landscape
     except ImportError as error:
         raise _missing(error) from None
-    return _landscape.draw(estimates, models, rule=rule)
+    return _landscape.draw(estimates, models, rule=rule, widths=_landscape.STILL if still else _landscape.LIVE)
 
 
-def render(figure: "Figure", kind: Kind, *, title: str = TITLE, tables: Sequence[Table] = ()) -> bytes:
-    """A figure as the content of a file.
-
-    Args:
-        figure: With at least one panel.
-        kind: Of file.
-        title: Of the page.
-        tables: Below the figure on the page.
-
-    Raises:
-        MissingExtraError: A drawing library is not installed.
-    """
-    try:
-        from isoflop.report import charts
-        from isoflop.report.figures._landscape import HEIGHT
-    except ImportError as error:
-        raise _missing(error) from None
-    drawn = charts.svg(charts.static(figure, height=HEIGHT))
-    match kind:
-        case "svg":
-            return drawn.encode()
-        case "png":
-            return charts.png(drawn)
-        case "html":
-            return _html(figure, drawn, title, tables).encode()
-
-
-def _html(figure: "Figure", drawn: str, title: str, tables: Sequence[Table]) -> str:
+def _html(figure: "Figure", drawn: str, tables: Sequence[Table]) -> str:
     try:
         import jinja2
         from markupsafe import Markup
@@ -107,7 +100,7 @@ def _html(figure: "Figure", drawn: str, title: str, tables: Sequence[Table]) -> 
     behaviour = _asset("page.js")
     live = [{"at": f"chart-{i}", "spec": charts.interactive(panel, height=HEIGHT)} for i, panel in enumerate(figure.panels)]
     return environment.from_string(_asset("landscape.html.j2")).render(
-        title=title,
+        title=TITLE,
         figure=figure,
         image=charts.address(drawn),
         tables=tables,

@@ -9,7 +9,9 @@ from isoflop.report.figures._axes import Domain, Place
 
 _WIDE, _HIGH = 0.56, 1.05  # of the type's size: a character's mean width in the semibold of _look.FONT, a line's height
 _GAP = 8.0  # pixels from the middle of a mark to its name
-_MARK = 5.0  # pixels from the middle of a mark to its edge
+_MARK, _STAR = 5.0, 7.0  # pixels from the middle of a point, and of a star, to its edge
+_ROUNDS = 6  # in which a name for which there was no room is served first; what is not found by then is seldom found
+_OVER = 8.0  # pixels that a name may stand over the right edge, where the margin is
 _NEAR = 16.0  # pixels: from farther off a name does not seem to belong to its mark
 _ACROSS = (5.0, -5.0, 12.0, -12.0, 24.0, -24.0, 40.0, -40.0)  # pixels that a name with a line to it may stand off
 _DOWN = (-14.0, 14.0, -22.0, 22.0, -32.0, 32.0, -44.0, 44.0, -58.0, 58.0, -74.0, 74.0)
@@ -56,22 +58,35 @@ class Box(NamedTuple):
 
 
 def places(points: Sequence[Named], *, marks: Sequence[Named], plots: Sequence[Plot], size: float) -> list[Place | None]:
-    """Where each name stands, the first named first served; None where there is no room.
+    """Where each name stands; None where there is no room.
 
     Args:
         points: With their names.
-        marks: Others that have no names and are not to be covered.
+        marks: Stars, which have no names and are not to be covered.
         plots: That all of them stand in: the same one at every size at which the names should stand apart.
         size: Of the type in pixels.
     """
-    taken = [[_around(plot.spot(p), _MARK) for p in (*points, *marks)] for plot in plots]
-    found: list[Place | None] = []
-    for i, point in enumerate(points):
-        place = next((c for c in _candidates(size) if _free(i, point, c, taken, plots)), None)
+    taken = [[*(_around(plot.spot(p), _MARK) for p in points), *(_around(plot.spot(star), _STAR) for star in marks)] for plot in plots]
+    order, best = list(range(len(points))), dict[int, Place]()
+    for _ in range(_ROUNDS):
+        found = _served(order, points, taken, plots, size)
+        best = max(best, found, key=len)
+        if len(best) == len(points):
+            break
+        order.sort(key=found.__contains__)  # stable: those without a place come first
+    return [best.get(i) for i in range(len(points))]
+
+
+def _served(order: Iterable[int], points: Sequence[Named], marks: Sequence[Sequence[Box]], plots: Sequence[Plot], size: float) -> dict[int, Place]:
+    """Places by number of the point, for those that have one when the first in order is first served."""
+    taken = [list(boxes) for boxes in marks]
+    found: dict[int, Place] = {}
+    for i in order:
+        place = next((c for c in _candidates(size) if _free(i, points[i], c, taken, plots)), None)
         if place is not None:
+            found[i] = place
             for boxes, plot in zip(taken, plots, strict=True):
-                boxes.extend(_covered(plot.spot(point), point.text, place))
-        found.append(place)
+                boxes.extend(_covered(plot.spot(points[i]), points[i].text, place))
     return found
 
 
@@ -102,7 +117,7 @@ def _covered(spot: Spot, text: str, place: Place) -> list[Box]:
 def _free(i: int, point: Named, place: Place, taken: Sequence[Sequence[Box]], plots: Sequence[Plot]) -> bool:
     for boxes, plot in zip(taken, plots, strict=True):
         for box in _covered(plot.spot(point), point.text, place):
-            inside = box.left >= 0 and box.right <= plot.width and box.bottom >= 0 and box.top <= plot.height
+            inside = box.left >= 0 and box.right <= plot.width + _OVER and box.bottom >= 0 and box.top <= plot.height
             if not inside or any(box.meets(other) for k, other in enumerate(boxes) if k != i):  # the point's own mark is in no one's way
                 return False
     return True

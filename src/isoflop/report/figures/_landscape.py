@@ -19,14 +19,14 @@ from isoflop.report.figures._axes import Domain, Place
 from isoflop.report.figures._labels import Named
 
 HEIGHT = 420  # pixels of the plot
-_WIDTHS = (315.0, 390.0, 490.0, 780.0)  # pixels of the plot on a telephone, in a picture, on a page of two columns and of one: names stand apart at each
+# pixels of the plot in a picture; on a telephone, on a page of two columns and of one: names stand apart at each
+STILL, LIVE = (396.0,), (315.0, 490.0, 780.0)
 _TYPE = 10.5  # pixels, of the names
 _PAPER: Domain = (1e17, 1e26)  # FLOPs: Hoffmann et al. 2022, Figure 1, and a decade for what came after
 _GRID = 49  # points along a line that is straight in log-log, or nearly
 _PARTS = {"below": (1.0, _look.SOLID), "inside": (2.2, _look.SOLID), "beyond": (2.0, _look.DASHED)}  # of the law's data: width, dash
 _PAPERS = {"hoffmann1": _look.APPROACH["envelope"].color, "hoffmann2": _look.APPROACH["isoflop"].color, "hoffmann3": _look.APPROACH["parametric"].color}
 _NEAR = 100.0  # times beyond the laws and the plan: a model farther off would press all else into a corner
-_MARKS = ["dashed: beyond every run that backs it \u00b7 star: the plan", "diamond: a mixture of experts, by its active parameters"]
 # beside those of the approaches: told apart in the three common kinds of colour blindness by lightness, after Okabe and Ito 2008 and Tol 2021
 _OTHERS = ("#882255", "#c99700", "#56b4e9", "#332288", "#e377c2", "#7a5230", "#0b3d2e", "#ee8866")
 _NAMES = {"params": "parameters", "tokens": "tokens"}
@@ -41,18 +41,33 @@ class Line(NamedTuple):
     color: str
 
 
-def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None) -> Figure:
+def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None, widths: Sequence[float] = LIVE) -> Figure:
     """Optimal params and tokens by compute, of all laws, with models, a star at each estimate, and a rule at the budget if it is one for all."""
     if not estimates:
         return Figure(caption="Nothing is drawn, for no law that was asked says a size.", alt=_ALT, panels=())
-    lines, x = _lines([e.fit for e in estimates]), _compute(estimates, models)
-    near = [m for m in models if x[0] <= m.flops <= x[1]]
+    lines, x, near = _lines([e.fit for e in estimates]), _compute(estimates, models), shown(estimates, models)
     stars = {"params": [Named(e.flops, e.params, e.fit.title) for e in estimates], "tokens": [Named(e.flops, e.tokens, e.fit.title) for e in estimates]}
     panels = (
-        Panel(title="Optimal model size", chart=_panel(lines, near, stars["params"], rule=rule, quantity="params", limits=x, legend=True)),
-        Panel(title="Optimal training tokens", chart=_panel(lines, near, stars["tokens"], rule=rule, quantity="tokens", limits=x, legend=False)),
+        Panel(title="Optimal model size", chart=_panel(lines, near, stars["params"], rule=rule, quantity="params", limits=x, widths=widths)),
+        Panel(title="Optimal training tokens", chart=_panel(lines, near, stars["tokens"], rule=rule, quantity="tokens", limits=x, widths=widths)),
     )
     return Figure(caption=_caption(lines, near, estimates, rule, left_out=len(models) - len(near)), alt=_ALT, panels=panels)
+
+
+def shown(estimates: Sequence[Estimate], models: Sequence[Model]) -> list[Model]:
+    """The models that are not too far from the laws' data and the plan."""
+    x = _compute(estimates, models)
+    return [m for m in models if x[0] <= m.flops <= x[1]]
+
+
+def key(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float | None) -> str:
+    """What the marks mean, for a picture that goes without its caption."""
+    near = shown(estimates, models)
+    words = ["thin: below the law's data", "dashed: beyond every run of it", "star: the plan"]
+    words += [f"vertical line: {units.flops(rule)} FLOPs"] if rule else []
+    words += ["point: known model"] if near else []
+    words += ["diamond: mixture of experts, active parameters"] if any(m.all_params for m in near) else []
+    return " \u00b7 ".join(words)
 
 
 def _lines(fits: Sequence[Published]) -> list[Line]:
@@ -73,13 +88,13 @@ def _compute(estimates: Sequence[Estimate], models: Sequence[Model]) -> Domain:
     backed = [c for e in estimates for c in (e.fit.fitted_flops[0], e.fit.reach_flops) if math.isfinite(c)]
     low, high = min(asked + backed), max(asked + backed)
     near = [m.flops for m in models if low / _NEAR <= m.flops <= high * _NEAR]
-    if high > _PAPER[0]:  # among the models of the paper: as its figure
+    if high * 1000 > _PAPER[1]:  # among the models of the paper: as its figure
         return (min(_PAPER[0], *(c / 3 for c in asked)), max(_PAPER[1], *(c * 3 for c in asked + near)))
     return (low / 3, max([high, *near]) * 3)
 
 
 def _panel(
-    lines: Sequence[Line], models: Sequence[Model], optima: Sequence[Named], *, rule: float | None, quantity: str, limits: Domain, legend: bool
+    lines: Sequence[Line], models: Sequence[Model], optima: Sequence[Named], *, rule: float | None, quantity: str, limits: Domain, widths: Sequence[float]
 ) -> alt.LayerChart:
     budgets = np.geomspace(*limits, _GRID)
     values = [_best(line.law, budgets, quantity) for line in lines]
@@ -88,9 +103,9 @@ def _panel(
     layers = [layer for line in lines for layer in _line(line, quantity, limits, at)]
     layers += [layer for line in lines if line.color == _look.KAPLAN for layer in _said(line, quantity, limits, at)]
     layers += [_rule(rule, at)] if rule else []
-    layers += [*_stars(optima, [line.color for line in lines], quantity, at), *_points(models, quantity, at)]
-    layers += _names(models, quantity, [_labels.Plot(limits, heights, width, HEIGHT) for width in _WIDTHS], optima, at)
-    return _axes.plot([*layers, _legend(lines, at)] if legend else layers)
+    layers += [*_points(models, quantity, at), *_stars(optima, [line.color for line in lines], quantity, at), *_rings(models, quantity, at)]
+    layers += _names(models, quantity, [_labels.Plot(limits, heights, width, HEIGHT) for width in widths], optima, at)
+    return _axes.plot([*layers, _legend(lines, at)] if quantity == "params" else layers)
 
 
 def _line(line: Line, quantity: str, limits: Domain, at: Mapping[str, object]) -> list[alt.Chart]:
@@ -144,6 +159,22 @@ def _points(models: Sequence[Model], quantity: str, at: Mapping[str, object]) ->
     return layers
 
 
+def _rings(models: Sequence[Model], quantity: str, at: Mapping[str, object]) -> list[alt.Chart]:
+    """The outlines of the points once more, over the stars that hide some."""
+    shapes: dict[str, list[Model]] = {"circle": [], "diamond": []}
+    for one in models:
+        shapes["circle" if one.all_params is None else "diamond"].append(one)
+    return [
+        _axes.layer(
+            [{"flops": m.flops, "value": getattr(m, quantity)} for m in some],
+            alt.MarkDef(type="point", shape=shape, filled=False, size=44, opacity=1, color=_look.INK, strokeWidth=1.4),
+            at,
+        )
+        for shape, some in shapes.items()
+        if some
+    ]
+
+
 def _names(models: Sequence[Model], quantity: str, plots: Sequence[_labels.Plot], optima: Sequence[Named], at: Mapping[str, object]) -> list[alt.Chart]:
     points = [Named(m.flops, getattr(m, quantity), m.title) for m in models]
     by_place: dict[Place, list[dict[str, object]]] = defaultdict(list)
@@ -163,8 +194,8 @@ def _lead(rows: Sequence[dict[str, object]], place: Place, at: Mapping[str, obje
 def _legend(lines: Sequence[Line], at: Mapping[str, object]) -> alt.Chart:
     names = [line.fit.title for line in lines]
     scale = alt.Scale(domain=names, range=[line.color for line in lines])
-    legend = alt.Legend(title=_MARKS, symbolType="stroke", symbolStrokeWidth=2.5, columns=1, labelLimit=370, titleLimit=400, titleFontWeight=400)
-    color = alt.Color("name:N", scale=scale, legend=legend)  # no sort: Vega-Lite would make an expression of the titles
+    legend = alt.Legend(symbolType="stroke", symbolStrokeWidth=2.5, columns=1, labelLimit=370)
+    color = alt.Color("name:N", title=None, scale=scale, legend=legend)  # no sort: Vega-Lite would make an expression of the titles
     return _axes.layer(({"name": name, "flops": math.nan, "value": math.nan} for name in names), alt.MarkDef(type="line"), {**at, "color": color})
 
 
@@ -186,9 +217,9 @@ def _caption(lines: Sequence[Line], models: Sequence[Model], estimates: Sequence
         words += ", a diamond a mixture of experts by its active params; " if any(m.all_params for m in models) else "; "
         words += "where a name has no room it is in the tooltip."
     if left_out:
-        words += f" {left_out} known models lie far off and are not drawn."
-    budgets = sorted(e.flops for e in estimates)
-    planned = f"{units.flops(rule)} FLOPs (thin vertical line)" if rule else f"{units.flops(budgets[0])} to {units.flops(budgets[-1])} FLOPs, as each law asks"
+        words += f" {left_out} known models lie far off and are not drawn." if left_out > 1 else " One known model lies far off and is not drawn."
+    budgets = list(dict.fromkeys(units.flops(e.flops) for e in sorted(estimates, key=lambda e: e.flops)))
+    planned = f"{units.flops(rule)} FLOPs (thin vertical line)" if rule else f"{' to '.join(budgets[:: max(1, len(budgets) - 1)])} FLOPs, as each law asks"
     words += f" Stars: the optima at the planned {planned}."
     if any("kaplan" in line.fit.name for line in lines):
         words += " Kaplan et al. count params without embeddings."
