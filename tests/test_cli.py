@@ -435,6 +435,29 @@ def test_a_law_that_counts_without_embeddings_gets_a_shape_counted_so():
     assert shape.params.total > 1.2 * found["params"]
 
 
+def test_names_are_read_in_any_case_and_a_beginning_is_enough_for_a_guess():
+    assert planned("5.76e23", "--law", "HOFFMANN3")["law"] == "hoffmann3"
+    assert "Did you mean 'a100-40'" in asked("plan", "5.76e23", "--gpus", "8", "--gpu", "a100")[2]
+    known = asked("plan", "5.76e23", "--law", "nobody")[2].partition("Known: ")[2].rstrip(".\n").split(", ")
+    assert len(known) == len(set(known))
+
+
+def test_a_studys_own_fits_are_asked_like_published_laws(undisturbed, tmp_path):
+    """With the intervals that its resamples give, and published laws beside them."""
+    plain = json.loads(asked("plan", undisturbed[0], "6e9", "--json")[1])
+    words = ["--law", "hoffmann2", "--shape", "--gpus", "1", "--gpu", "h100", "--figure", tmp_path / "own.svg", "--extrapolate"]
+    status, out, err = asked("plan", undisturbed[0], "6e9", *words, "--json")
+    assert status == 0, err
+    rows = json.loads(out)
+    assert [r["law"] for r in rows] == [*(p["law"] for p in plain), "hoffmann2"]
+    for own, usual in zip(rows, plain, strict=False):
+        for key in ("flops", "params", "tokens", "loss", "reach", "params_interval", "tokens_interval"):
+            assert own[key] == pytest.approx(usual[key]), key
+        assert own["interval"] == pytest.approx(usual["interval"])
+    assert all(r["shape"]["vocab"] == 256 for r in rows)
+    assert (tmp_path / "own.svg").read_bytes().startswith(b"<svg")
+
+
 def test_extrapolation_is_a_choice_and_marked():
     status, out, _ = asked("plan", "1e30", "--extrapolate", "--json")
     assert status == 0

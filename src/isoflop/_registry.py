@@ -29,7 +29,7 @@ def check(name: str, known: Iterable[str], *, noun: str) -> None:
     """Raise UnknownNameError unless the name is known."""
     known = tuple(known)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        near = [entry for entry in known if name and entry.startswith(name)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         msg = f"there is no {noun} {name!r}.{guess} Known: {', '.join(known)}."
         raise UnknownNameError(msg)

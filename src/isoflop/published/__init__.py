@@ -72,12 +72,13 @@ def get(name: str) -> tuple[Published, ...]:
     Raises:
         UnknownNameError: Neither; the message names the nearest.
     """
+    name = name.lower()
     if name in papers():
         fits = _of(name)
         return tuple(fit for fit in fits if fit.name == name) or fits
     found = tuple(fit for paper in papers() if name.startswith(paper) for fit in _of(paper) if fit.name == name)
     if not found:
-        _registry.check(name, (*papers(), *(fit.name for fit in every())), noun="published law")
+        _registry.check(name, dict.fromkeys((*papers(), *(fit.name for fit in every()))), noun="published law")
     return found
 
 
