@@ -23,7 +23,7 @@ study: $(VENV)/installed  ## design, train, fit, plan, prove and report the quic
 
 test: check  ## all checks, then the tests
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed  ## style, types and who may import whom
 	@echo "==> ruff, mypy, import-linter"

@@ -29,6 +29,13 @@ oversize = 2.0
 """
 
 
+LONG = ("test_workspace", "test_cli", "test_docs", "test_launchers")  # minutes each: begun first, so that none is left alone at the end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 def _write_study(folder: Path) -> Path:
     draw = random.Random(0)
     words = [f"w{draw.randrange(60)}" for _ in range(60_000)]

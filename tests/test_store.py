@@ -97,6 +97,16 @@ def test_a_diverged_curve_keeps_what_is_not_finite(tmp_path):
     assert np.array_equal(files.read_curve(tmp_path, record.curve_sha256).loss, curve.loss, equal_nan=True)
 
 
+def test_a_flipped_digit_that_changes_no_value_is_noticed_too(tmp_path):
+    files.write_record(tmp_path, record_of(spec_of(), loss=0.1), curve_of(spec_of()))
+    path = tmp_path / files.RECORD
+    content = path.read_bytes()
+    assert content.count(b'"loss": 0.1,') == 1
+    path.write_bytes(content.replace(b'"loss": 0.1,', b'"loss": 0.10000000000000000001,'))  # the same double
+    with pytest.raises(StoreError, match="digest"):
+        files.read_record(tmp_path)
+
+
 @given(at=st.floats(0, 1, exclude_max=True, allow_subnormal=False), bit=st.integers(0, 7), name=st.sampled_from([files.RECORD, files.CURVE]))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_flipped_bit_is_noticed(tmp_path, at, bit, name):

@@ -130,8 +130,9 @@ def _shapes(answer: Answer) -> Table:
     if kind is None:
         return Table(title="Shape", head=(), rows=())
     head_of = "the output head is the embedding" if kind.tied else "an output head of its own"
+    ffw = "8/3 of the width in multiples of 256, as LLaMA (Touvron et al. 2023)" if kind.family == "llama" else "4 times the width"
     note = (
-        f"Vocabulary {kind.vocab:,}, context {kind.context:,}, {head_of}. "
+        f"Width, depth and heads as in Hoffmann et al. 2022, Table A9; feed-forward {ffw}. Vocabulary {kind.vocab:,}, context {kind.context:,}, {head_of}. "
         "Tokens: what the budget pays for by this shape's own FLOPs, attention and logits included."
     )
     head = ("law", "d_model", "layers", "heads", "of keys", "kv_size", "ffw_size", "parameters in all", "tokens at that shape")

@@ -9,6 +9,7 @@ from rich.text import Text
 from isoflop.report.table import Table
 
 _GAP = 2  # characters between columns
+_HEAD = 11  # characters that a heading may take though its numbers are narrower
 _NAME = 22  # characters of a name that is typed, and kept on one line
 _NARROWEST = 20  # characters of a column of words, before a table becomes records
 
@@ -28,7 +29,7 @@ def _head(table: Table, column: int) -> str:
     head = table.head[column]
     if column in table.words:
         return head
-    return "\n".join(textwrap.wrap(head, max([_longest(table, column), *map(len, head.split())]), break_long_words=False, break_on_hyphens=False))
+    return "\n".join(textwrap.wrap(head, max([_HEAD, _longest(table, column), *map(len, head.split())]), break_long_words=False, break_on_hyphens=False))
 
 
 def _longest(table: Table, column: int) -> int:
