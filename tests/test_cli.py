@@ -29,7 +29,7 @@ def isoflop(*words: object, cwd: Path | None = None, limit_kb: int | None = None
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
 
 
-def refused(done: subprocess.CompletedProcess, status: int, *words: str) -> None:
+def assert_refused(done: subprocess.CompletedProcess, status: int, *words: str) -> None:
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -79,15 +79,15 @@ def test_a_bad_study_is_refused_before_anything_is_spent(place, old, new, status
     (place / "empty.txt").write_text("")
     (place / "binary.txt").write_bytes(bytes(range(256)) * 1000)
     (place / "short.txt").write_text("a few words, no more than that, on one line of text\n")
-    refused(isoflop("run", edited(place, old, new), cwd=place), status, *words)
+    assert_refused(isoflop("run", edited(place, old, new), cwd=place), status, *words)
     assert not list(place.glob("studies/*/runs/*/record.json"))
 
 
 def test_a_missing_study_and_misuse_are_refused(tmp_path):
-    refused(isoflop("run", tmp_path / "none.toml"), 2, "there is no study file")
-    refused(isoflop("run"), 2, "study")
-    refused(isoflop("trian", tmp_path), 2, "trian")
-    refused(isoflop("train", tmp_path, "--workers", "0"), 2, "workers")
+    assert_refused(isoflop("run", tmp_path / "none.toml"), 2, "there is no study file")
+    assert_refused(isoflop("run"), 2, "study")
+    assert_refused(isoflop("trian", tmp_path), 2, "trian")
+    assert_refused(isoflop("train", tmp_path, "--workers", "0"), 2, "workers")
 
 
 def test_an_unknown_launcher_gets_the_list(place):
@@ -98,14 +98,14 @@ def test_an_unknown_launcher_gets_the_list(place):
 
 def test_before_training_the_later_stages_say_what_to_do_first(place):
     for verb in ("fit", "plan", "report", "validate"):
-        refused(isoflop(verb, place / "study.toml", cwd=place), 1, "isoflop train")
+        assert_refused(isoflop(verb, place / "study.toml", cwd=place), 1, "isoflop train")
 
 
 def test_a_budget_beyond_reach_is_refused_with_the_estimate(trained):
-    refused(isoflop("plan", trained, "1e15"), 1, "times the largest run", "--extrapolate", "The law would say")
+    assert_refused(isoflop("plan", trained, "1e15"), 1, "times the largest run", "--extrapolate", "The law would say")
     done = isoflop("plan", trained, "1e15", "--extrapolate")
     assert done.returncode == 0
-    refused(isoflop("plan", trained, "-1"), 2, "-1")
+    assert_refused(isoflop("plan", trained, "-1"), 2, "-1")
 
 
 @pytest.mark.parametrize("keep", [0, 10, -3])
@@ -113,7 +113,7 @@ def test_a_damaged_record_is_named_and_trained_again(trained, keep):
     path = min(p for p in trained.glob("runs/*/record.json") if json.loads(p.read_bytes())["spec"]["group"] == "isoflop")
     content = path.read_bytes()
     path.write_bytes(content[:keep])
-    refused(isoflop("fit", trained), 1, path.parent.name)
+    assert_refused(isoflop("fit", trained), 1, path.parent.name)
     done = isoflop("train", trained)
     assert done.returncode == 0, done.stderr
     new, old = (json.loads(text) for text in (path.read_bytes(), content))
@@ -123,7 +123,7 @@ def test_a_damaged_record_is_named_and_trained_again(trained, keep):
 def test_a_damaged_shard_is_named(trained):
     shard = trained / "data/train.bin"
     shard.write_bytes(shard.read_bytes()[:-1])
-    refused(isoflop("fit", trained), 1, "train.bin")
+    assert_refused(isoflop("fit", trained), 1, "train.bin")
 
 
 def test_a_damaged_database_is_rebuilt_from_the_records(trained):
@@ -137,7 +137,7 @@ def test_a_damaged_database_is_rebuilt_from_the_records(trained):
 
 def test_a_folder_that_cannot_be_written_is_said(place):
     (place / "file").write_text("")
-    refused(isoflop("run", place / "study.toml", "--folder", place / "file/study", cwd=place), 1, "file")
+    assert_refused(isoflop("run", place / "study.toml", "--folder", place / "file/study", cwd=place), 1, "file")
 
 
 @pytest.mark.parametrize("limit_kb", [4, 40])
@@ -433,6 +433,18 @@ def test_a_law_that_counts_without_embeddings_gets_a_shape_counted_so():
     shape = Shape(**{key: value for key, value in found["shape"].items() if key != "params"})
     assert shape.params.count("nonembedding") == pytest.approx(found["params"], rel=0.08)
     assert shape.params.total > 1.2 * found["params"]
+
+
+def test_a_figure_alone_is_the_papers(tmp_path):
+    status, out, _ = asked("plan", "--figure", tmp_path / "frontier.svg", "--json")
+    assert status == 0
+    assert {row["flops"] for row in json.loads(out)} == {5.76e23}
+    assert (tmp_path / "frontier.svg").read_bytes().startswith(b"<svg")
+
+
+def test_an_interval_says_what_it_is_of():
+    assert planned("5.76e23", "--law", "besiroglu")["interval"]["quantity"] != "a"  # they print constants' intervals, and none of the exponent
+    assert planned("5.76e23", "--law", "llama3")["interval"] is None
 
 
 def test_names_are_read_in_any_case_and_a_beginning_is_enough_for_a_guess():

@@ -27,17 +27,7 @@ GOPHER = GOLDEN["gopher_budget"]["flops"]
 PRINTED = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)  # Hoffmann et al. 2022, App. D.3
 UNROUNDED = Chinchilla(E=math.exp(0.5267228), A=math.exp(6.0073404), B=math.exp(6.0179186), alpha=0.33917084, beta=0.2849083)  # quoted in arXiv 2404.10102
 FARSEER = Farseer(a1=-0.05, b1=-1.13, alpha=0.05, a2=0.5, b2=5.82, beta=-0.05, a3=119.0, b3=0.53, gamma=-0.313)  # made up
-# Muennighoff et al. 2023, the authors' README: logs of E, A and B, then alpha = beta, R_D* and R_N*
-REPEATED = DataConstrained(
-    E=math.exp(0.6254804),
-    A=math.exp(6.255414),
-    B=math.exp(7.3049974),
-    alpha=0.3526596,
-    beta=0.3526596,
-    R_N=5.309743,
-    R_D=15.387756,
-    unique_tokens=25e9,
-)
+REPEATED = dataclasses.replace(published.get("muennighoff")[0].law, unique_tokens=25e9)
 
 
 # the paper's optimum

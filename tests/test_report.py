@@ -322,18 +322,22 @@ def test_json_has_no_nan():
     results = simulated.results()
     unknown = dataclasses.replace(results.fits[0], noise=float("nan"), resamples=())
     for value in (export.fits_json((unknown,), results.left_out_fits), export.plans_json(results.plans), export.validation_json(results.validation)):
-        json.dumps(value, allow_nan=False)
+        assert json.loads(json.dumps(value, allow_nan=False)) == value
+
+
+def opened(page: pathlib.Path, profile: pathlib.Path) -> str:
+    """What Chromium has made of a page after its scripts have run."""
+    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium to open the page with")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--virtual-time-budget=15000", "--dump-dom"]
+    return subprocess.run([browser, *flags, page.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 @pytest.mark.slow
 def test_a_browser_makes_every_figure_live(folder, html, tmp_path):
-    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no Chromium to open the page with")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=15000", "--dump-dom"]
-    path = folder / "live.html"
-    path.write_text(html, encoding="utf-8")
-    dom = subprocess.run([browser, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
+    (folder / "live.html").write_text(html, encoding="utf-8")
+    dom = opened(folder / "live.html", tmp_path)
     assert '<html lang="en" class="ready drawn">' in dom
     assert dom.count('class="marks"') == 11
 
@@ -544,13 +548,8 @@ def test_a_missing_drawing_library_is_named_with_what_installs_it(monkeypatch):
 
 @pytest.mark.slow
 def test_a_browser_makes_the_landscape_live(landscape_html, tmp_path):
-    browser = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no Chromium to open the page with")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=15000", "--dump-dom"]
-    path = tmp_path / "landscape.html"
-    path.write_text(landscape_html, encoding="utf-8")
-    dom = subprocess.run([browser, *flags, path.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
+    (tmp_path / "landscape.html").write_text(landscape_html, encoding="utf-8")
+    dom = opened(tmp_path / "landscape.html", tmp_path)
     assert '<html lang="en" class="ready drawn">' in dom
     assert dom.count('class="marks"') == 2
 

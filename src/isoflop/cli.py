@@ -291,7 +291,7 @@ def plan(
     if study is None:
         if folder is not None:
             raise UsageError(f"--folder {folder} is where a study is kept, and no study is planned for. Leave it out, or name the study.")
-        question = request.read(asked)
+        question = request.read(asked, target=None if figure is None else request.GOPHER)
     else:
         work = _open(Path(study), folder)
         if asked.plain and figure is None:

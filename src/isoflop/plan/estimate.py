@@ -29,8 +29,9 @@ class Estimate:
 
     @property
     def interval(self) -> Interval | None:
-        """Of the params where the law has resamples; else what its authors print of the exponent."""
-        return self.interval_of("params") or next((i for i in self.fit.intervals if i.quantity == "a"), None)
+        """Of the params where the law has resamples; else what its authors print: of the exponent, or of their first constant that has one."""
+        printed = sorted(self.fit.intervals, key=lambda i: i.quantity != "a")
+        return self.interval_of("params") or (printed[0] if printed else None)
 
     def interval_of(self, quantity: str) -> Interval | None:
         """Of "params", "tokens" or "loss" at this budget."""

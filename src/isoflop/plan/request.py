@@ -17,6 +17,7 @@ from isoflop.published import Published
 if TYPE_CHECKING:  # a plan that asks for no shape loads none
     from isoflop.arch import Kind
 
+GOPHER = 5.76e23  # FLOPs: what a figure is drawn for where no budget is said, as Hoffmann et al. 2022, Figure 1
 VOCAB, CONTEXT = 32_000, 2048  # Hoffmann et al. 2022: Table A9's embedding, and App. D.1
 LAWS = ("hoffmann1", "hoffmann2", "hoffmann3", "besiroglu", "kaplan")  # asked where none are named
 
@@ -66,7 +67,7 @@ def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None
         request: As typed.
         fits: A study's own, asked beside the published laws that were named.
         kind: The study's models.
-        target: The study's budget in FLOPs, planned for where no goal is typed.
+        target: A budget in FLOPs, planned for where no goal is typed: the study's.
 
     Raises:
         UsageError: Nothing to plan for, words that contradict each other, or a value that cannot be meant.

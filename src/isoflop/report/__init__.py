@@ -14,6 +14,7 @@ export     rows and values of a study for other programs
 values     laws, plans and standings as values for JSON
 figures    the paper's Figures 1 to 4 for this study, and the proof; one draw() a file
 charts     a figure -> Vega-Lite for the page, SVG and PNG beside it
+frame      what every page has: style, behaviour, policy
 page       all of it -> report.html
 landscape  published laws, known models and a budget -> the paper's Figure 1 as a page, SVG or PNG
 """

@@ -1,7 +1,7 @@
 """Tables of what one shape costs: parameters by group, FLOPs a token by convention, memory."""
 
 from isoflop import arch, units
-from isoflop.arch import CONVENTIONS, FLOP_CONVENTIONS, Shape
+from isoflop.arch import BACKWARD, CONVENTIONS, FLOP_CONVENTIONS, Shape
 from isoflop.report.table import Table, row
 
 
@@ -47,7 +47,7 @@ def _flops(shape: Shape) -> Table:
         row(f"{name}: {FLOP_CONVENTIONS[name]}", units.flops(f.forward), units.flops(f.training), f"{f.training / (6 * shape.params.total):.2f}")
         for name, f in found.items()
     ]
-    rows += [row(part.replace("_", " "), units.flops(value), "", "") for part, value in found["module"].parts.items() if value]
+    rows += [row(part.replace("_", " "), units.flops(value), units.flops((1 + BACKWARD) * value), "") for part, value in found["module"].parts.items() if value]
     return Table(
         title=f"FLOPs a token, context {shape.context:,}", head=("convention, or part of the first", "forward", "training", "times 6N"), rows=tuple(rows)
     )

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from isoflop.errors import MissingExtraError
 from isoflop.fit.result import Fit
 from isoflop.plan import Plan
 from isoflop.report.results import LEVEL
+from isoflop.report.values import values
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.validate import Validation
 
@@ -89,14 +89,14 @@ def _fit(fit: Fit) -> dict[str, object]:
     return {
         "approach": fit.approach,
         "law": type(fit.law).__name__,
-        "constants": _plain(vars(fit.law)),
+        "constants": values(vars(fit.law)),
         "a": fit.law.a,
-        "a_interval": _plain(fit.interval(lambda law: law.a)),
+        "a_interval": values(fit.interval(lambda law: law.a)),
         "b": fit.law.b,
-        "b_interval": _plain(fit.interval(lambda law: law.b)),
+        "b_interval": values(fit.interval(lambda law: law.b)),
         "estimator": fit.estimator,
         "objective": fit.objective,
-        "noise": _plain(fit.noise),
+        "noise": values(fit.noise),
         "noise_freedom": fit.noise_freedom,
         "ok": fit.status.ok,
         "status": fit.status.message,
@@ -116,13 +116,13 @@ def plans_json(plans: Iterable[Plan]) -> list[dict[str, object]]:
             "approach": p.approach,
             "flops": p.flops,
             "params": p.params,
-            "params_interval": _plain(p.params_interval),
+            "params_interval": values(p.params_interval),
             "tokens": p.tokens,
-            "tokens_interval": _plain(p.tokens_interval),
+            "tokens_interval": values(p.tokens_interval),
             "tokens_per_param": p.tokens_per_param,
-            "loss": _plain(p.loss),
-            "loss_interval": _plain(p.loss_interval),
-            "interval": {"quantity": "params", "low": _plain(p.params_interval[0]), "high": _plain(p.params_interval[1]), "level": LEVEL},
+            "loss": values(p.loss),
+            "loss_interval": values(p.loss_interval),
+            "interval": {"quantity": "params", "low": values(p.params_interval[0]), "high": values(p.params_interval[1]), "level": LEVEL},
             "shape": p.shape.model_dump(),
             "shape_params": p.shape.params.total,
             "shape_tokens": p.shape_tokens,
@@ -137,28 +137,13 @@ def validation_json(validation: Validation) -> dict[str, object]:
     return {
         "flops": validation.flops,
         "reach": validation.reach,
-        "predicted": _plain(validation.predicted),
+        "predicted": values(validation.predicted),
         "predicted_by": validation.predicted_by,
-        "interval": _plain(validation.interval),
+        "interval": values(validation.interval),
         "observed": validation.observed,
         "inside": validation.inside,
         "winner": validation.winner,
         "won": validation.won,
         "same_as": dict(validation.same_as),
-        "contenders": [{"label": c.label, "predicted": _plain(c.predicted), **row(c.record.spec, c.record)} for c in validation.contenders],
+        "contenders": [{"label": c.label, "predicted": values(c.predicted), **row(c.record.spec, c.record)} for c in validation.contenders],
     }
-
-
-def _plain(value: object) -> object:
-    """NaN is not JSON: null. Nested values as JSON has them."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case tuple() | list():
-            return [_plain(v) for v in value]
-        case Mapping():
-            return {key: _plain(v) for key, v in value.items()}
-        case _ if hasattr(value, "__dict__"):
-            return _plain(vars(value))
-        case _:
-            return value

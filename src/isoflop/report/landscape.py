@@ -1,8 +1,5 @@
 """The paper's Figure 1 as a file: published laws, known models and a planned budget, as SVG, PNG or one page that opens offline."""
 
-import base64
-import hashlib
-import importlib.resources
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -89,28 +86,13 @@ def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float 
 
 def _html(figure: "Figure", drawn: str, tables: Sequence[Table]) -> str:
     try:
-        import jinja2
-        from markupsafe import Markup
-
-        from isoflop.report import charts
+        from isoflop.report import charts, frame
         from isoflop.report.figures._landscape import HEIGHT
     except ImportError as error:
         raise _missing(error) from None
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    behaviour = _asset("page.js")
     live = [{"at": f"chart-{i}", "spec": charts.interactive(panel, height=HEIGHT)} for i, panel in enumerate(figure.panels)]
-    return environment.from_string(_asset("landscape.html.j2")).render(
-        title=TITLE,
-        figure=figure,
-        image=charts.address(drawn),
-        tables=tables,
-        # ours, not the user's: the only texts that are not escaped, beside the charts, which `embedded` escapes
-        style=Markup(_asset("page.css")),  # noqa: S704
-        behaviour=Markup(behaviour),  # noqa: S704
-        behaviour_sha256=base64.b64encode(hashlib.sha256(behaviour.encode()).digest()).decode(),
-        charts=Markup(charts.embedded(live)),  # noqa: S704
-        library=Markup(charts.script()),  # noqa: S704
-    )
+    values = {"title": TITLE, "figure": figure, "image": charts.address(drawn), "tables": tables}
+    return frame.render("landscape.html.j2", values, live=live, filters={})
 
 
 def laws_table(fits: Sequence[Published]) -> Table:
@@ -133,7 +115,3 @@ def _missing(error: ImportError) -> Exception:
     if (error.name or "").startswith("isoflop"):  # a fault of ours, which no installing mends
         return error
     return MissingExtraError(error.name or "altair", extra="report", needed_for="the figure")
-
-
-def _asset(name: str) -> str:
-    return importlib.resources.files("isoflop.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,16 +1,12 @@
 """The page: one self-contained HTML file that opens offline."""
 
-import base64
-import hashlib
-import importlib.resources
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 from markupsafe import Markup, escape
 
-from isoflop.report import appendix, charts, export, tables
+from isoflop.report import appendix, charts, export, frame, tables
 from isoflop.report.answer import answer
 from isoflop.report.figures import Figure, drawings
 from isoflop.report.results import Results
@@ -72,32 +68,24 @@ def _draw(results: Results) -> list[Drawn]:
 
 def render(results: Results, drawn: tuple[Drawn, ...]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["maths"] = _maths
-    behaviour = _asset("page.js")
     live = [{"at": f"chart-{one.number}-{i}", "spec": spec} for one in drawn for i, spec in enumerate(one.specs)]
     fit = results.fit("isoflop")
-    return environment.from_string(_asset("page.html.j2")).render(
-        results=results,
-        answer=answer(results),
-        approaches=tables.approaches(results.fits, results.plans, results.left_out_fits),
-        proof=tables.proof(results.validation) if results.validation else None,
-        minima=tables.minima(fit) if fit else None,
-        runs=tables.runs([export.row(record.spec, record) for record in sorted(results.records, key=_order)]),
-        made=appendix.made(results),
-        noise=appendix.noise(results),
-        left_out=appendix.left_out(results),
-        warnings=appendix.warnings(results),
-        provenance=appendix.provenance(results),
-        toml=appendix.toml(results),
-        drawn=drawn,
-        # ours, not the user's: the only texts that are not escaped, beside the charts, which `embedded` escapes
-        style=Markup(_asset("page.css")),  # noqa: S704
-        behaviour=Markup(behaviour),  # noqa: S704
-        behaviour_sha256=base64.b64encode(hashlib.sha256(behaviour.encode()).digest()).decode(),
-        charts=Markup(charts.embedded(live)),  # noqa: S704
-        library=Markup(charts.script()),  # noqa: S704
-    )
+    values = {
+        "results": results,
+        "answer": answer(results),
+        "approaches": tables.approaches(results.fits, results.plans, results.left_out_fits),
+        "proof": tables.proof(results.validation) if results.validation else None,
+        "minima": tables.minima(fit) if fit else None,
+        "runs": tables.runs([export.row(record.spec, record) for record in sorted(results.records, key=_order)]),
+        "made": appendix.made(results),
+        "noise": appendix.noise(results),
+        "left_out": appendix.left_out(results),
+        "warnings": appendix.warnings(results),
+        "provenance": appendix.provenance(results),
+        "toml": appendix.toml(results),
+        "drawn": drawn,
+    }
+    return frame.render("page.html.j2", values, live=live, filters={"maths": _maths})
 
 
 def _maths(text: str) -> Markup:
@@ -108,7 +96,3 @@ def _maths(text: str) -> Markup:
 
 def _order(record: RunRecord) -> tuple[str, float, int, str]:
     return (record.spec.group, record.spec.budget, record.params.total, record.id)
-
-
-def _asset(name: str) -> str:
-    return importlib.resources.files("isoflop.report").joinpath(name).read_text(encoding="utf-8")
