@@ -66,7 +66,7 @@ def with_curves(runs, law, *, noise=0.0, seed=0, steps=1000) -> Runs:
 
 
 def shuffled(runs, seed=3) -> Runs:
-    return _checks.reordered(runs, np.random.default_rng(seed).permutation(len(runs)))
+    return runs.take(np.random.default_rng(seed).permutation(len(runs)))
 
 
 def figure_4(shared, *, everything=False) -> Runs:
@@ -121,7 +121,7 @@ def test_seeds_of_one_size_are_not_a_race_of_several():
     """Three runs that differ in their seed alone finish where no other size does: what is best there is what it was with one of them."""
     law = LAWS["symmetric"]
     runs = with_curves(horizons(law), law)
-    thrice = _checks.reordered(runs, np.sort(np.append(np.arange(len(runs)), [14, 14])))  # the fourth size of seven, its third length
+    thrice = runs.take(np.sort(np.append(np.arange(len(runs)), [14, 14])))  # the fourth size of seven, its third length
     best = []
     for each in (runs, thrice):
         race = Race.over(each)

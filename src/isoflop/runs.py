@@ -14,6 +14,7 @@ from isoflop.arch import Convention, ParamGroups, Shape
 from isoflop.errors import FitError
 
 Floats = NDArray[np.float64]
+NATS = "nats per token"
 Status = Literal["ok", "diverged", "failed"]
 Group = Literal["isoflop", "horizons", "noise", "proof"]
 
@@ -119,20 +120,24 @@ class Dropped(NamedTuple):
 class Runs:
     """Finished runs as columns, each of shape (runs,).
 
-    Invariants: finite positive columns; one counting convention; every run left out is in `dropped`.
+    Invariants: finite positive columns; one counting convention; every run left out is in `dropped`, every one kept with a doubt in `doubtful`.
     """
 
     ids: tuple[str, ...]
     params: Floats  # by `convention`
     tokens: Floats
     flops: Floats  # training, as counted
-    loss: Floats  # final, nats per token
+    loss: Floats  # final, in `unit`
     budget: Floats  # FLOPs aimed at
     group: tuple[str, ...]
     seed: NDArray[np.int64]
     curves: tuple[Curve, ...]
     convention: Convention = "total"
     dropped: tuple[Dropped, ...] = ()
+    doubtful: tuple[Dropped, ...] = ()  # kept, with what is odd about them
+    unit: str = NATS
+    flops_from: str = "as counted"  # where the FLOPs come from: "as given", "as counted", "6ND"
+    unique_tokens: Floats | None = None  # of the text that a run saw, for laws of repeated data; None where nobody said
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -174,14 +179,28 @@ class Runs:
 
     @classmethod
     def from_columns(
-        cls, *, params: Floats, tokens: Floats, loss: Floats, flops: Floats | None = None, budget: Floats | None = None, convention: Convention = "total"
+        cls,
+        *,
+        params: Floats,
+        tokens: Floats,
+        loss: Floats,
+        flops: Floats | None = None,
+        budget: Floats | None = None,
+        seed: NDArray[np.int64] | None = None,
+        ids: Iterable[str] | None = None,
+        curves: Iterable[Curve] | None = None,
+        unique_tokens: Floats | None = None,
+        convention: Convention = "total",
+        unit: str = NATS,
+        dropped: Iterable[Dropped] = (),
+        doubtful: Iterable[Dropped] = (),
     ) -> Self:
-        """Columns of runs made elsewhere; FLOPs default to 6ND, budgets to FLOPs; no curves.
+        """Columns of runs made elsewhere; FLOPs default to 6ND, budgets to FLOPs, ids to row numbers.
 
         Raises:
             FitError: Columns of unequal length, or a value that is not finite and positive.
         """
-        given = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "budget": budget}
+        given = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "budget": budget, "unique_tokens": unique_tokens}
         columns = {name: np.asarray(column, dtype=float) for name, column in given.items() if column is not None}
         if len({c.shape for c in columns.values()}) != 1 or columns["params"].ndim != 1:
             raise FitError(f"columns of runs must be equally long, but they are { ({k: c.shape for k, c in columns.items()}) }.")
@@ -195,11 +214,16 @@ class Runs:
         n = columns["params"].size
         empty = Curve(np.empty(0), np.empty(0))
         return cls(
-            ids=tuple(f"{i:08d}" for i in range(n)),
+            ids=tuple(f"{i:08d}" for i in range(n)) if ids is None else tuple(ids),
             group=("isoflop",) * n,
-            seed=np.zeros(n, dtype=np.int64),
-            curves=(empty,) * n,
+            seed=np.zeros(n, dtype=np.int64) if seed is None else np.asarray(seed, dtype=np.int64),
+            curves=(empty,) * n if curves is None else tuple(curves),
             convention=convention,
+            unit=unit,
+            flops_from="6ND" if flops is None else "as given",
+            dropped=tuple(dropped),
+            doubtful=tuple(doubtful),
+            unique_tokens=columns.get("unique_tokens"),
             params=columns["params"],
             tokens=columns["tokens"],
             flops=columns["flops"],
@@ -209,15 +233,18 @@ class Runs:
 
     def select(self, mask: NDArray[np.bool_], *, reason: str | None = None) -> Self:
         """The runs where the mask is true; the others are counted as dropped if a reason is given."""
-        index = np.flatnonzero(mask)
         left_out = () if reason is None else tuple(Dropped(self.ids[i], reason) for i in np.flatnonzero(~mask))
+        return replace(self.take(np.flatnonzero(mask)), dropped=self.dropped + left_out)
+
+    def take(self, index: NDArray[np.intp]) -> Self:
+        """The runs at some indices, in their order."""
         return replace(
             self,
             ids=tuple(self.ids[i] for i in index),
             **{name: getattr(self, name)[index] for name in ("params", "tokens", "flops", "loss", "budget", "seed")},
+            unique_tokens=None if self.unique_tokens is None else self.unique_tokens[index],
             group=tuple(self.group[i] for i in index),
             curves=tuple(self.curves[i] for i in index),
-            dropped=self.dropped + left_out,
         )
 
     @property

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +20,6 @@ NAMED = 4  # runs named in one warning
 def canonical(runs: Runs) -> NDArray[np.intp]:
     """An order of the runs that depends on what they are and not on how they arrived, so that sums and draws do not either."""
     return np.lexsort((runs.seed, runs.loss, runs.tokens, runs.params, runs.budget))
-
-
-def reordered(runs: Runs, order: NDArray[np.intp]) -> Runs:
-    """The runs at some indices, in their order."""
-    return replace(
-        runs,
-        ids=tuple(runs.ids[i] for i in order),
-        params=runs.params[order],
-        tokens=runs.tokens[order],
-        flops=runs.flops[order],
-        loss=runs.loss[order],
-        budget=runs.budget[order],
-        group=tuple(runs.group[i] for i in order),
-        seed=runs.seed[order],
-        curves=tuple(runs.curves[i] for i in order),
-    )
 
 
 def noise(runs: Runs) -> float:

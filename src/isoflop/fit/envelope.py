@@ -83,7 +83,7 @@ def _with_curves(runs: Runs) -> tuple[Runs, tuple[str, ...]]:
         raise FitError(msg)
     warning = (f"{len(bad)} of {len(runs)} runs are not in Approach 1, the first ({runs.ids[bad[0]]}) for {reasons[bad[0]]}.",) if bad else ()
     order = np.lexsort((runs.seed, runs.loss, runs.flops, runs.params))
-    return _checks.reordered(runs, order[~np.isin(order, bad)]), warning
+    return runs.take(order[~np.isin(order, bad)]), warning
 
 
 def _optima(runs: Runs, race: Race, best: Won) -> Frontier:

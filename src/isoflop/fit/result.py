@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from isoflop.arch import Convention
 from isoflop.laws import Law
+from isoflop.runs import NATS, Dropped
 
 Floats = NDArray[np.float64]
 Approach = Literal["envelope", "isoflop", "parametric"]
@@ -59,6 +60,9 @@ class Fit:
         noise: Standard deviation of the loss between seeds, nats per token; NaN if no seed was repeated.
         noise_freedom: Degrees of freedom that it was measured with; 0 if no seed was repeated.
         reach_flops: Largest training FLOPs among the runs.
+        dropped: Rows and runs that never reached the fit, each with its reason.
+        set_aside: Runs that did, were found to be far off, and do not count.
+        intervals_by: How the resamples were made, in words.
     """
 
     approach: Approach
@@ -77,6 +81,15 @@ class Fit:
     convention: Convention
     runs_digest: str
     n_runs: int
+    unit: str = NATS  # of the loss
+    dropped: tuple[Dropped, ...] = ()
+    set_aside: tuple[Dropped, ...] = ()
+    intervals_by: str = "runs drawn with replacement within budgets"
+
+    @property
+    def form(self) -> str:
+        """The law's name in the menu of laws: "chinchilla", "powerlaw"."""
+        return type(self.law).__module__.rpartition(".")[2]
 
     def interval(self, quantity: Callable[[Law], float], *, level: float = 0.8) -> tuple[float, float]:
         """Percentile interval over the resamples, of any quantity of the law; 0.8 is the paper's 10th to 90th percentile (Table 2).
