@@ -99,7 +99,7 @@ def results(*, proof: bool = True) -> Results:
     records = sweep()
     runs = Runs.from_records(records, curve=lambda run: curve(next(r for r in records if r.id == run)))
     fits = fit.fit_all(runs, resamples=60)
-    plans = plan.plan_all(fits.fits, TARGET, kind=Kind(family="llama", vocab=256, context=128))
+    plans = plan.plan_all(fits.fits, TARGET, kind=Kind(family="llama", vocab=256, context=128), forecast=fits.forecast)
     raced = contenders(plans) if proof else ()
     return Results(
         study=study(),
@@ -108,6 +108,8 @@ def results(*, proof: bool = True) -> Results:
         runs=runs,
         fits=fits.fits,
         left_out_fits=fits.left_out,
+        holdout=fits.holdout,
+        forecast=fits.forecast,
         plans=plans,
         validation=validate.judge(plans, fits.fits, raced) if proof else None,
         command="isoflop run simulated.toml",

@@ -316,6 +316,44 @@ def test_a_curve_that_is_not_finite_or_stops_early_does_not_compete():
     assert found.law.a == pytest.approx(law.a, abs=0.1)
 
 
+def test_an_approach_that_goes_through_its_few_runs_exactly_does_not_say_that_there_is_no_noise():
+    law = LAWS["chinchilla"]
+    runs = with_curves(sweep(law, noise=0.002), law)
+    few = replace(runs, curves=tuple(Curve(np.empty(0), np.empty(0)) if i % 3 else c for i, c in enumerate(runs.curves)))
+    made = fit.fit_all(few, resamples=2)
+    assert [found.approach for found in made] == ["envelope", "isoflop", "parametric"]
+    assert made.forecast.noise == fit.fit_all(sweep(law, noise=0.002), resamples=2).forecast.noise
+    assert 0.001 < made.forecast.noise < 0.003
+
+
+def test_an_envelope_none_of_whose_resamples_has_an_optimum_has_no_resamples():
+    law = LAWS["chinchilla"]
+    runs = with_curves(sweep(law, noise=0.002), law)
+    few = replace(runs, curves=tuple(Curve(np.empty(0), np.empty(0)) if i % 3 else c for i, c in enumerate(runs.curves)))
+    found = envelope.fit(few, resamples=2)
+    assert found.resamples == ()
+    assert not found.status.ok
+
+
+def test_a_curve_may_begin_before_training_does():
+    """Trackers log a loss at step 0."""
+    law = LAWS["symmetric"]
+    runs = with_curves(sweep(law), law)
+    earlier = tuple(Curve(np.append(0.0, c.tokens), np.append(11.0, c.loss)) for c in runs.curves)
+    for rule in envelope.RULES:
+        assert envelope.fit(replace(runs, curves=earlier), rule=rule, resamples=0).law.a == envelope.fit(runs, rule=rule, resamples=0).law.a
+
+
+def test_a_run_above_its_neighbours_is_named_whichever_seed_it_is_of():
+    """The second of three seeds at an inner size; at the outermost sizes, which have one neighbour, nobody is."""
+    runs = sweep(LAWS["chinchilla"], noise=0.0005)
+    last = len(runs) - 1
+    for i, named in ((last, True), (0, False), (6, False)):
+        spoiled = replace(runs, loss=np.where(np.arange(len(runs)) == i, runs.loss * 1.1, runs.loss))
+        warned = _checks.bumps(spoiled, math.nan)
+        assert any(runs.ids[i] in warning for warning in warned) is named
+
+
 def test_a_diverged_run_cannot_enter_and_is_counted():
     records = list(simulated.sweep())
     records[4] = simulated.record(20, simulated.BUDGETS[0], status="diverged", reason="loss was NaN at step 30")

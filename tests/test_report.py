@@ -79,13 +79,13 @@ def test_the_page_loads_nothing(html):
     assert "default-src 'none'" in html
 
 
-def test_the_page_of_forty_runs_is_under_900_kb(html):
+def test_the_page_of_forty_runs_is_under_950_kb(html):
     assert len(simulated.results().records) == 39
-    assert len(html.encode()) < 900_000
+    assert len(html.encode()) < 950_000
 
 
 def test_figures_lie_beside_the_page(folder, html):
-    assert {path.name for path in (folder / "figures").iterdir()} == {f"figure{n}.{kind}" for n in range(1, 6) for kind in ("svg", "png")}
+    assert {path.name for path in (folder / "figures").iterdir()} == {f"figure{n}.{kind}" for n in range(1, 7) for kind in ("svg", "png")}
     assert all(f'href="figures/figure{n}.svg"' in html for n in range(1, 6))
 
 
@@ -134,7 +134,7 @@ def test_the_answer_names_budget_size_tokens_loss_and_proof():
     said = answer(simulated.results())
     headline = "".join(words for words, _ in said.headline)
     assert headline.startswith("With 1e13 FLOPs on this text, train a model of about ")
-    assert re.search(r"Expect a loss of 1\.4\d\d nats per token by Approach 3 \(80 % interval 1\.\d+ to 1\.\d+\)", said.expectation)
+    assert re.search(r"Expect a loss of 1\.4\d\d nats per token by what predicted held-out budgets best \(80 % interval 1\.\d+ to 1\.\d+\)", said.expectation)
     assert said.verdict == "held"
     assert "It beat the oversized model" in said.proof[1]
 
@@ -291,7 +291,7 @@ def test_kaplans_exponents_are_below_the_three_approaches():
     rows = tables.approaches(simulated.results().fits, simulated.results().plans).rows
     assert [cell.text for cell in rows[-1].cells[:3]] == ["Kaplan et al. 2020", "0.73", "0.27"]
     assert rows[-1].muted
-    assert len(rows) == 4
+    assert [row.cells[0].text[:2] for row in rows] == ["1.", "2.", "3.", "By", "Ka"]
 
 
 def test_tables_are_rectangular():

@@ -14,7 +14,8 @@ The stages, in the order in which the data flow:
     validate   the predicted optimum against a baseline at equal compute
     report     all of it -> one page
 
-`isoflop.open("study.toml")` gives them all over one study folder; each is also a module of its own, loaded on first use.
+`isoflop.open("study.toml")` gives them all over one study folder; each is also a module of its own, loaded on first use. Runs made elsewhere come in by
+`isoflop.readers.read("runs.csv")`, and `isoflop.fit.fit_all` takes them.
 """
 
 import importlib

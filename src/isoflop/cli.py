@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,10 @@ from isoflop import STAGES, units
 from isoflop.errors import IsoflopError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
     from isoflop.fit import Fits
     from isoflop.plan.question import Answer, Question
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from isoflop.report.results import Results
     from isoflop.report.table import Table
     from isoflop.runs import RunSpec
-    from isoflop.workspace import Workspace
+    from isoflop.workspace import Found, Workspace
 
 
 class Verbs(typer.core.TyperGroup):
@@ -44,6 +48,15 @@ class Verbs(typer.core.TyperGroup):
             raise typer.Exit(130) from None
 
 
+class Screen(Console):
+    """A console that prints names out of files and can be told nothing by them: control characters in a run's id, a column or a path are left out."""
+
+    def render(self, renderable: "RenderableType", options: "ConsoleOptions | None" = None) -> "Iterable[Segment]":
+        """What is printed, piece by piece; the console's own signs are no text."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else piece._replace(text=_CONTROL.sub("", piece.text))
+
+
 app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
@@ -55,8 +68,9 @@ app = typer.Typer(
 )
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a study: the one file that says what to find out.")
 
-out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout and sys.stdout.isatty() else 160)  # a pipe has no width of its own
-err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline: ECMA-48, Sec. 5
+out = Screen(highlight=False, markup=False, emoji=False, width=None if sys.stdout and sys.stdout.isatty() else 160)  # a pipe has no width of its own
+err = Screen(stderr=True, highlight=False, markup=False, emoji=False)
 
 StudyArg = Annotated[Path, typer.Argument(help="A study file (TOML), or the folder of a study made before.", show_default=False)]
 FolderOpt = Annotated[Path | None, typer.Option("--folder", help="Where runs and report go.  [default: studies/NAME]", show_default=False)]
@@ -218,21 +232,101 @@ def laws(
         _print_table(table, markdown=markdown)
 
 
-@app.command(epilog="Example: isoflop fit studies/quickstart")
-def fit(study: StudyArg, folder: FolderOpt = None, as_json: JsonOpt = False) -> None:
+@app.command(epilog="Example: isoflop fit runs.csv --where 'flops >= 1e18' --at 5.76e23 --out fits.json")
+def fit(
+    what: Annotated[Path, typer.Argument(metavar="RUNS", help="A study, or runs: CSV, TSV, JSONL, Parquet, W&B, TensorBoard, MLflow.", show_default=False)],
+    approach: Annotated[str, typer.Option("--approach", help="envelope (1), isoflop (2), parametric (3) or all.")] = "all",
+    law: Annotated[str | None, typer.Option("--law", help="Form of the parametric law.  [default: chinchilla]", show_default=False)] = None,
+    estimator: Annotated[str | None, typer.Option("--estimator", help="Of the parametric law.  [default: huber]", show_default=False)] = None,
+    delta: Annotated[float | None, typer.Option("--delta", help="Of Huber's loss.  [default: 0.001]", show_default=False)] = None,
+    method: Annotated[str | None, typer.Option("--method", help="Of IsoFLOP profiles.  [default: parabola]", show_default=False)] = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="Of the envelope.  [default: finished]", show_default=False)] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--map", help="What a column is: params=COLUMN; more than once, or with commas.", show_default=False)
+    ] = None,
+    where: Annotated[str | None, typer.Option("--where", help="Which rows, such as 'flops <= 1e20'.", show_default=False)] = None,
+    source: Annotated[str | None, typer.Option("--from", help="Kind of the file.  [default: by its content]", show_default=False)] = None,
+    count: Annotated[str | None, typer.Option("--count", help="How params are counted: total or nonembedding.", show_default=False)] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--budget-tolerance", help="How far FLOPs of one budget lie apart.  [default: 0.1]", show_default=False)
+    ] = None,
+    every_point: Annotated[bool, typer.Option("--every-point", help="Points of one curve are runs of their own.")] = False,
+    at: Annotated[str | None, typer.Option("--at", help="FLOPs to predict.  [default: ten times the largest run]", show_default=False)] = None,
+    resamples: Annotated[int, typer.Option("--resamples", help="Behind the intervals.")] = 400,
+    seed: Annotated[int, typer.Option("--seed", help="Of the resamples.")] = 0,
+    level: Annotated[float, typer.Option("--level", help="Of the intervals.")] = 0.8,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Set no run aside that is far off.")] = False,
+    to: Annotated[Path | None, typer.Option("--out", help="Save the fits (JSON), for plan --fit.", show_default=False)] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", help="Draw them into this folder: PNG, SVG and HTML.", show_default=False)] = None,
+    folder: FolderOpt = None,
+    markdown: MarkdownOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
     """Fit how loss depends on size and tokens.
 
-    By the three approaches of Hoffmann et al. 2022.
+    By the three approaches of Hoffmann et al. 2022, to a study or to runs made elsewhere.
     """
-    work = _open(study, folder)
-    fits = work.fit()
-    if as_json:
-        from isoflop.report import export
+    from isoflop import workspace
+    from isoflop.fit.asked import Asked
+    from isoflop.report.progress import Bar
 
-        out.print_json(json.dumps(export.fits_json(fits.fits, fits.left_out)))
+    _one_format(markdown=markdown, as_json=as_json)
+    asked = Asked(
+        approach=approach, law=law, estimator=estimator, delta=delta, method=method, rule=rule, columns=tuple(columns or ()), where=where, kind=source,
+        count=count, tolerance=tolerance, every_point=every_point, at=at, resamples=resamples, seed=seed, level=level, keep_all=keep_all,
+    )  # fmt: skip
+    with Bar(err) as bar:
+        found = workspace.find(what, asked, folder=folder, on_progress=bar.update)
+    _keep_fits(found, level=level, path=to, as_json=as_json)
+    if figures is not None:
+        _draw_fits(found, figures)
+    if as_json:
         return
-    _print_fits(fits, work)
-    _next("plan", study, folder)
+    _show_fits(found, level=level, markdown=markdown)
+    if found.study is not None and to is None:
+        _next("plan", what, folder)
+        return
+    plan_it = f"isoflop plan --fit {to} {units.flops(found.flops)}"
+    err.print(f"next: {plan_it}" if to else "next: the same with --out fits.json, then isoflop plan --fit fits.json FLOPS", soft_wrap=True)
+
+
+def _keep_fits(found: "Found", *, level: float, path: Path | None, as_json: bool) -> None:
+    """The fits as JSON, to a file and to stdout as it was asked."""
+    if path is None and not as_json:
+        return
+    from isoflop.fit import saved
+    from isoflop.report import export
+
+    text = saved.dumps(found.fits, found.account, said=export.found_json(found.fits, found.account, found.flops, level=level))
+    if path is not None:
+        _deliver(path, text.encode())
+    if as_json:
+        out.file.write(text)
+
+
+def _draw_fits(found: "Found", folder: Path) -> None:
+    from isoflop.report import fitted
+
+    for path in fitted.write(found.fits, found.runs, folder, target=found.flops):
+        err.print(f"wrote {path}", soft_wrap=True)
+
+
+def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
+    from isoflop.report import fits as tables
+    from isoflop.report import outlook
+
+    fits = found.fits
+    shown = (
+        tables.account(found.account, fits), tables.exponents(fits, level=level), *tables.holdout(fits), outlook.predictions(fits, found.flops, level=level),
+    )  # fmt: skip
+    for table in shown:
+        _print_table(table, markdown=markdown)
+        out.print()
+    for name, reason in fits.left_out:
+        err.print(f"note: {name} is left out: {reason}", soft_wrap=True)
+    _warn(fits, accounted=True)
+    for sentence in outlook.words(fits, found.flops, level=level):
+        out.print(sentence, soft_wrap=markdown)
 
 
 @app.command(epilog="Example: isoflop plan --gpus 1024 --gpu h100 --days 30 --shape")
@@ -241,6 +335,7 @@ def plan(
         list[str] | None, typer.Argument(metavar="[STUDY] [FLOPS]", help="A training budget like 5.76e23; before it a study, to plan by its own fits.")
     ] = None,
     law: Annotated[list[str] | None, typer.Option("--law", help="A published law (isoflop laws); more than once for several.", show_default=False)] = None,
+    fit: Annotated[Path | None, typer.Option("--fit", help="Plan by fits that `isoflop fit --out` saved.", show_default=False)] = None,
     gpus: Annotated[str | None, typer.Option("--gpus", help="How many accelerators.", show_default=False)] = None,
     gpu: Annotated[str | None, typer.Option("--gpu", help="Which: h100, a100-80, tpu-v5p, ...", show_default=False)] = None,
     days: Annotated[str | None, typer.Option("--days", help="Plan for so many days on them.", show_default=False)] = None,
@@ -275,7 +370,7 @@ def plan(
 ) -> None:
     """Say how big a model, on how many tokens, at what loss.
 
-    By published laws, or by a study's own fits. And what that takes: time, money, energy, memory; inference; data.
+    By published laws, by a study's own fits, or by saved ones. And what that takes: time, money, energy, memory; inference; data.
     """
     from isoflop.plan import request
 
@@ -291,7 +386,12 @@ def plan(
     if study is None:
         if folder is not None:
             raise UsageError(f"--folder {folder} is where a study is kept, and no study is planned for. Leave it out, or name the study.")
+        if fit is not None:
+            _plan_saved(fit, asked, figure=figure, kind=kind, markdown=markdown, as_json=as_json)
+            return
         question = request.read(asked, target=None if figure is None else request.GOPHER)
+    elif fit is not None:
+        raise UsageError(f"--fit {fit} and the study {study} are two sets of fits. Give one of them.")
     else:
         work = _open(Path(study), folder)
         if asked.plain and figure is None:
@@ -299,6 +399,16 @@ def plan(
             return
         question = work.question(asked)
     _answer(question, figure=figure, kind=kind, markdown=markdown, as_json=as_json)
+
+
+def _plan_saved(path: Path, asked: "Request", *, figure: Path | None, kind: "FigureKind | None", markdown: bool, as_json: bool) -> None:
+    from isoflop import workspace
+    from isoflop.report import outlook
+
+    kept = workspace.kept_fits(path)
+    question = workspace.ask(kept, asked)
+    words = outlook.words(kept.fits, question.goal.value) if question.goal.quantity == "flops" else ()
+    _answer(question, figure=figure, kind=kind, markdown=markdown, as_json=as_json, words=words)
 
 
 def _study_and_budget(words: list[str]) -> tuple[str | None, str | None]:
@@ -341,7 +451,7 @@ def _plan_study(work: "Workspace", asked: "Request", *, markdown: bool, as_json:
     _next("validate", work.folder, None)
 
 
-def _answer(question: "Question", *, figure: Path | None, kind: "FigureKind | None", markdown: bool, as_json: bool) -> None:
+def _answer(question: "Question", *, figure: Path | None, kind: "FigureKind | None", markdown: bool, as_json: bool, words: "Sequence[str]" = ()) -> None:
     from isoflop.plan.question import answer
     from isoflop.report import planning, values
 
@@ -356,6 +466,8 @@ def _answer(question: "Question", *, figure: Path | None, kind: "FigureKind | No
     for table in (planning.plan(found), *planning.details(found)):
         _print_table(table, markdown=markdown)
         out.print()
+    for sentence in words:
+        out.print(sentence, soft_wrap=markdown)
     err.print("next: isoflop compare, to see where known models stand; isoflop run STUDY, to fit laws to your own text.", soft_wrap=True)
 
 
@@ -481,9 +593,14 @@ def _print_fits(fits: "Fits", work: "Workspace") -> None:
     from isoflop.report import tables
 
     _print_table(tables.approaches(fits.fits, work.plan(fits=fits, extrapolate=True), fits.left_out))
-    for fit in fits:
-        for warning in fit.warnings:
-            err.print(f"warning ({fit.approach}): {warning}")
+    _warn(fits)
+
+
+def _warn(fits: "Fits", *, accounted: bool = False) -> None:
+    from isoflop.report import fits as tables
+
+    for warning in tables.warnings(fits, accounted=accounted):
+        err.print(f"warning {warning}")
 
 
 def _print_answer(results: "Results") -> None:
@@ -515,6 +632,9 @@ def _deliver(path: Path, content: bytes) -> None:
         return
     from isoflop.store import files
 
+    if path.exists() and not (path.is_file() or path.is_dir()):  # /dev/stdout, a pipe: written through, for a rename would put a file in its place
+        files.through(path, content)
+        return
     files.write(path, content)
     err.print(f"wrote {path}")
 

@@ -138,6 +138,7 @@ class Runs:
     unit: str = NATS
     flops_from: str = "as counted"  # where the FLOPs come from: "as given", "as counted", "6ND"
     unique_tokens: Floats | None = None  # of the text that a run saw, for laws of repeated data; None where nobody said
+    lr: Floats | None = None  # peak learning rate; None where nobody said
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -173,6 +174,7 @@ class Runs:
             group=tuple(r.spec.group for r in kept),
             seed=np.array([r.spec.seed for r in kept], dtype=np.int64),
             curves=tuple(curve(r.id) for r in kept),
+            lr=np.array([r.spec.lr for r in kept], dtype=float),
             convention=convention,
             dropped=dropped,
         )
@@ -190,6 +192,7 @@ class Runs:
         ids: Iterable[str] | None = None,
         curves: Iterable[Curve] | None = None,
         unique_tokens: Floats | None = None,
+        lr: Floats | None = None,
         convention: Convention = "total",
         unit: str = NATS,
         dropped: Iterable[Dropped] = (),
@@ -200,7 +203,7 @@ class Runs:
         Raises:
             FitError: Columns of unequal length, or a value that is not finite and positive.
         """
-        given = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "budget": budget, "unique_tokens": unique_tokens}
+        given = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "budget": budget, "unique_tokens": unique_tokens, "lr": lr}
         columns = {name: np.asarray(column, dtype=float) for name, column in given.items() if column is not None}
         if len({c.shape for c in columns.values()}) != 1 or columns["params"].ndim != 1:
             raise FitError(f"columns of runs must be equally long, but they are { ({k: c.shape for k, c in columns.items()}) }.")
@@ -224,6 +227,7 @@ class Runs:
             dropped=tuple(dropped),
             doubtful=tuple(doubtful),
             unique_tokens=columns.get("unique_tokens"),
+            lr=columns.get("lr"),
             params=columns["params"],
             tokens=columns["tokens"],
             flops=columns["flops"],
@@ -243,6 +247,7 @@ class Runs:
             ids=tuple(self.ids[i] for i in index),
             **{name: getattr(self, name)[index] for name in ("params", "tokens", "flops", "loss", "budget", "seed")},
             unique_tokens=None if self.unique_tokens is None else self.unique_tokens[index],
+            lr=None if self.lr is None else self.lr[index],
             group=tuple(self.group[i] for i in index),
             curves=tuple(self.curves[i] for i in index),
         )

@@ -1,23 +1,25 @@
 """Workspace: a study and the folder it is kept in; every stage over them, in order. What the command line does, in Python."""
 
 import functools
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from isoflop import data, design, fit, launch, plan, report, units, validate
 from isoflop import study as studies
 from isoflop.data import Corpus
 from isoflop.design import Design, Text
-from isoflop.errors import DesignError, FitError, StoreError, StudyError, ValidationError
-from isoflop.fit import Fit, Fits
+from isoflop.errors import DesignError, FitError, StoreError, StudyError, UsageError, ValidationError
+from isoflop.fit import Fits, asked, saved
+from isoflop.fit.account import Account
+from isoflop.fit.asked import Asked
 from isoflop.launch import Event, Mended
-from isoflop.plan import Plan, Question, Request
-from isoflop.published import REACH, Interval, Published
+from isoflop.plan import Plan, Question, Request, fitted
+from isoflop.published import REACH, Published
 from isoflop.report import export
-from isoflop.report.results import LEVEL, Results
-from isoflop.report.tables import NAMES
+from isoflop.report.fits import title
+from isoflop.report.results import Results
 from isoflop.runs import Group, RunRecord, Runs, RunSpec
 from isoflop.store import FINISHED, Store, files
 from isoflop.study import Study
@@ -47,6 +49,95 @@ def open(path: Path | str, *, folder: Path | str | None = None) -> "Workspace": 
         return Workspace(studies.load(path / STUDY_FILE), folder=Path(folder) if folder else path)
     study = studies.load(path)
     return Workspace(study, folder=Path(folder) if folder else HOME / study.name)
+
+
+def is_study(path: Path) -> bool:
+    """Whether a path is to be opened as a study, by its look: a TOML file, or a folder that holds study.toml. Any other is a file of runs."""
+    return path.suffix.lower() == ".toml" or (path / STUDY_FILE).is_file()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Fits of a study or of runs made elsewhere, with what they were made from, and a budget to predict."""
+
+    fits: Fits
+    runs: Runs
+    account: Account
+    flops: float
+    study: "Workspace | None" = None
+
+
+def find(path: Path, words: Asked | None = None, *, folder: Path | None = None, on_progress: Callable[[str, float], None] | None = None) -> Found:
+    """Read the runs of a study, or of any file or folder that `isoflop.readers` knows, and fit them.
+
+    Args:
+        path: Of the study or the runs.
+        words: How to read and fit them.
+        folder: Of a study that is kept elsewhere.
+        on_progress: Told what is done and what fraction of it.
+
+    Raises:
+        UsageError: What was asked does not go with what is there.
+        FitError: The runs cannot be read, or determine no law.
+    """
+    words = words or Asked()
+    if is_study(path):
+        return _of_study(open(path, folder=folder), words, on_progress)
+    if folder is not None:
+        raise UsageError(f"--folder {folder} is where a study is kept, and {path} is a file of runs. Leave it out.")
+    runs = _read(path, words, on_progress)
+    flops = asked.budget(runs, words)
+    return Found(fits=asked.fits(runs, words, on_progress=on_progress), runs=runs, account=Account.of(runs, path.name or str(path)), flops=flops)
+
+
+def _of_study(work: "Workspace", words: Asked, on_progress: Callable[[str, float], None] | None) -> Found:
+    if words.of_files:
+        raise UsageError(f"{' and '.join(words.of_files)}: a study knows its columns and budgets. Leave that out, or export the runs: isoflop runs STUDY --csv")
+    runs = work.runs()
+    flops = asked.budget(runs, words, target=work.study.target)
+    account = Account.of(runs, f"the study {work.study.name}")
+    return Found(fits=asked.fits(runs, words, on_progress=on_progress), runs=runs, account=account, flops=flops, study=work)
+
+
+def _read(path: Path, words: Asked, on_progress: Callable[[str, float], None] | None) -> Runs:
+    from isoflop import readers
+
+    return readers.read(
+        path,
+        kind=words.kind,
+        columns=words.mapping,
+        where=words.where,
+        convention=words.convention,
+        tolerance=readers.TOLERANCE if words.tolerance is None else words.tolerance,
+        every_point=words.every_point,
+        on_progress=on_progress,
+    )
+
+
+def kept_fits(path: Path) -> saved.Saved:
+    """Fits that `isoflop fit --out` wrote.
+
+    Raises:
+        UsageError: No such file, or not what was written.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}, so no fits to plan by. Write one: isoflop fit RUNS --out {path}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not text, so it holds no saved fits. Write it anew: isoflop fit RUNS --out FILE.json") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UsageError(f"{path} cannot be read ({error}). Give the file that `isoflop fit RUNS --out FILE.json` wrote.") from None
+    return saved.loads(text, name=str(path))
+
+
+def ask(kept: saved.Saved, request: Request) -> Question:
+    """What was typed of a plan, asked of saved fits and of the published laws named beside them."""
+    return plan.read(request, _as_published(kept.fits, kept.account), unit=kept.account.unit)
+
+
+def _as_published(fits: Fits, account: Account) -> tuple[Published, ...]:
+    return tuple(fitted.published(f, title=title(f), source=account.source, smallest=account.smallest_flops) for f in fits)
 
 
 class Workspace:
@@ -182,18 +273,18 @@ class Workspace:
         return fit.fit_all(self.runs())
 
     def plan(self, flops: float | None = None, *, fits: Fits | None = None, extrapolate: bool = False) -> tuple[Plan, ...]:
-        """What each approach recommends for a budget, the study's target if not given.
+        """What each approach recommends for a budget, the study's target if not given; and last, what predicted held-out budgets best.
 
         Raises:
             ExtrapolationError: Too far beyond the largest run; the estimate is on the error.
         """
         fits = fits or self.fit()
-        return plan.plan_all(fits.fits, flops or self.study.target, kind=self.study.kind(self.corpus.vocab), extrapolate=extrapolate)
+        return plan.plan_all(fits.fits, flops or self.study.target, kind=self.study.kind(self.corpus.vocab), forecast=fits.forecast, extrapolate=extrapolate)
 
     def question(self, request: Request) -> Question:
         """What was typed of a plan, asked of this study's own fits and of the published laws named beside them."""
-        runs, name = self.runs(), self.study.name
-        own = (_published(f, smallest=float(runs.flops.min()), study=name) for f in fit.fit_all(runs))
+        runs = self.runs()
+        own = _as_published(fit.fit_all(runs), Account.of(runs, f"the study {self.study.name}"))
         return plan.read(request, own, kind=self.study.kind(self.corpus.vocab), target=self.study.target)
 
     def proof(self, *, fits: Fits | None = None, plans: Sequence[Plan] | None = None) -> tuple[RunSpec, ...]:
@@ -223,6 +314,8 @@ class Workspace:
             runs=runs,
             fits=fits.fits,
             left_out_fits=fits.left_out,
+            holdout=fits.holdout,
+            forecast=fits.forecast,
             plans=plans,
             validation=validation,
             proof_note=note,
@@ -269,32 +362,3 @@ def _cell(spec: RunSpec) -> tuple[str, str, float, int, str]:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _published(fitted: Fit, *, smallest: float, study: str) -> Published:
-    """A study's own fit, to be asked as a published law is."""
-    low, high = fitted.interval(lambda law: law.a)
-    return Published(
-        name=fitted.approach,
-        title=f"{NAMES[fitted.approach]}, {study}",
-        source=f"{fitted.n_runs} runs of the study {study}",
-        law=fitted.law,
-        a=fitted.law.a,
-        b=fitted.law.b,
-        corpus=study,
-        convention=f"{fitted.convention} parameters, FLOPs as counted",
-        counts=fitted.convention,
-        fitted_flops=(smallest, fitted.reach_flops),
-        intervals=(Interval(quantity="a", low=low, high=high, level=LEVEL),),
-        spread=lambda flops: _spread(fitted, flops),
-    )
-
-
-def _spread(fitted: Fit, flops: float) -> tuple[Interval, ...]:
-    """Intervals of a fit at a budget; of the loss for one new run."""
-    edges = {
-        "params": fitted.interval(lambda law: float(law.optimum(flops).params)),
-        "tokens": fitted.interval(lambda law: float(law.optimum(flops).tokens)),
-        "loss": fitted.prediction_interval(flops),
-    }
-    return tuple(Interval(quantity=name, low=low, high=high, level=LEVEL) for name, (low, high) in edges.items() if math.isfinite(low) and math.isfinite(high))

@@ -1,7 +1,8 @@
-"""Every figure of the menu draws whatever a study may have left behind, and says what is missing."""
+"""Every figure of the menu draws whatever a study or runs from elsewhere may have left behind, and says what is missing."""
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import re
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import vl_convert
 
+import elsewhere
 import simulated
 from isoflop.fit import APPROACHES
 from isoflop.report import charts
 from isoflop.report.figures import Figure, _look, drawings
-from isoflop.report.figures._axes import _COUNT_LABEL, _FLOPS_LABEL, ticks
-from isoflop.report.results import Results
+from isoflop.report.figures._axes import _COUNT_LABEL, _FLOPS_LABEL, FACTOR_LABEL, PERCENT_LABEL, ticks
+from isoflop.report.results import Fitted, Results
 from isoflop.runs import Curve
 
 REASON = "there was one budget; two are needed."
@@ -34,14 +36,44 @@ def without_curves() -> Results:
     return dataclasses.replace(r, runs=dataclasses.replace(r.runs, curves=(nothing,) * len(r.runs)))
 
 
-CASES = {
+@functools.cache
+def held_out() -> Results:
+    return dataclasses.replace(simulated.results(), holdout=elsewhere.holdout())
+
+
+@functools.cache
+def made_again() -> Results:
+    """Equal to `held_out`, and not the same."""
+    return dataclasses.replace(simulated.results.__wrapped__(), holdout=elsewhere.holdout())
+
+
+def by_law(name: str) -> Fitted:
+    """Approach 3 with a law of another form: what is drawn of it is its own business, not whether it fits."""
+    usual = elsewhere.usual()
+    fits = tuple(dataclasses.replace(fit, law=elsewhere.LAWS[name], resamples=()) for fit in usual.fits if fit.approach == "parametric")
+    return dataclasses.replace(usual, fits=fits)
+
+
+STUDIES = {
     "usual": simulated.results,
+    "held out": held_out,
     "no proof": lambda: simulated.results(proof=False),
     "no curves": without_curves,
     **{f"no {approach}": lambda approach=approach: without(approach) for approach in APPROACHES},
     "no plans": lambda: dataclasses.replace(simulated.results(), plans=(), validation=None),
     "no fits": lambda: dataclasses.replace(simulated.results(), fits=(), plans=(), validation=None, left_out_fits=tuple((a, REASON) for a in APPROACHES)),
 }
+ELSEWHERE = {
+    "three fits": elsewhere.usual,
+    "bits per byte, no curves": elsewhere.plain,
+    **{f"only {approach}": lambda approach=approach: elsewhere.fitted(elsewhere.runs(), approaches=(approach,)) for approach in APPROACHES},
+    **{f"the law {name}": lambda name=name: by_law(name) for name in elsewhere.LAWS},
+    "one budget": lambda: elsewhere.fitted(elsewhere.runs(budgets=(1e19,), curves=False), resamples=0),
+    "a budget a run": lambda: elsewhere.fitted(dataclasses.replace(elsewhere.runs(), budget=elsewhere.runs().flops * np.linspace(1, 1.01, 35))),
+    "no fits": lambda: Fitted(runs=elsewhere.runs(), fits=(), left_out_fits=tuple((a, REASON) for a in APPROACHES)),
+    "no names of its own": lambda: elsewhere.fitted(elsewhere.runs(ids=elsewhere.EVIL + "{}", unit=elsewhere.EVIL, far_off=True), resamples=0),
+}
+CASES = {name: functools.cache(case) for name, case in (STUDIES | {f"elsewhere, {name}": case for name, case in ELSEWHERE.items()}).items()}
 
 
 def specs(figure: Figure) -> list[dict[str, object]]:
@@ -65,7 +97,7 @@ def test_it_draws_what_there_is_and_says_what_is_missing(drawing, case):
 
 
 def test_the_usual_study_has_every_figure_with_the_number_of_its_runs(drawing):
-    figure = drawing.draw(simulated.results())
+    figure = drawing.draw(held_out())
     assert figure.panels
     assert str(len(simulated.results().runs)) in figure.caption
 
@@ -77,9 +109,9 @@ def test_the_figure_of_a_missing_approach_says_why(approach, number):
 
 
 def test_it_is_a_picture_without_a_browser(drawing):
-    figure = drawing.draw(simulated.results())
+    figure = drawing.draw(held_out())
     drawn = charts.svg(charts.static(figure))
-    assert drawn == charts.svg(charts.static(drawing.draw(simulated.results.__wrapped__())))  # equal results, equal pictures
+    assert drawn == charts.svg(charts.static(drawing.draw(made_again())))  # equal results, equal pictures
     assert drawn.startswith("<svg")
     assert "NaN" not in drawn
     assert "undefined" not in drawn
@@ -89,13 +121,14 @@ def test_it_is_a_picture_without_a_browser(drawing):
 
 
 def test_shown_900_pixels_wide_its_axes_can_be_read(drawing):
-    [width] = re.findall(r'^<svg[^>]*? width="([0-9.]+)"', charts.svg(charts.static(drawing.draw(simulated.results()))))
+    [width] = re.findall(r'^<svg[^>]*? width="([0-9.]+)"', charts.svg(charts.static(drawing.draw(held_out()))))
     assert _look.CONFIG["axis"]["labelFontSize"] * min(1.0, 900 / float(width)) > 10
 
 
-def test_panels_are_called_by_name_and_not_by_place(drawing):
+@pytest.mark.parametrize("case", [held_out, elsewhere.usual])
+def test_panels_are_called_by_name_and_not_by_place(drawing, case):
     """On a narrow screen they stand below each other."""
-    figure = drawing.draw(simulated.results())
+    figure = drawing.draw(case())
     assert not re.search(r"\b(left|right|above|below):", f"{figure.caption} {figure.alt}", re.IGNORECASE)
 
 
@@ -129,13 +162,14 @@ def test_a_rival_of_the_same_shape_stands_at_the_same_mark():
         assert "oversized, Kaplan\u2019s size" in text
 
 
-def test_axes_name_their_units(drawing):
-    text = json.dumps(specs(drawing.draw(simulated.results())))
-    titles = {"parameters", "tokens", "training compute (FLOPs)", "loss (nats/token)"}
-    assert {json.loads(f'"{title}"') for title in titles if f'"title": "{title}"' in text}
+@pytest.mark.parametrize(("case", "unit"), [(held_out, "nats/token"), (elsewhere.plain, "bits per byte")])
+def test_axes_name_their_units(drawing, case, unit):
+    titles = set(re.findall(r'"title": "((?:parameters|tokens|training compute|loss)[^"]*)"', json.dumps(specs(drawing.draw(case())))))
+    assert titles <= {"parameters", "tokens", "training compute (FLOPs)", f"loss ({unit})"}
 
 
-def test_expressions_are_constants(drawing):
+@pytest.mark.parametrize("case", [held_out, elsewhere.usual, CASES["elsewhere, no names of its own"]])
+def test_expressions_are_constants(drawing, case):
     """Nothing that a user wrote is ever evaluated by the page."""
 
     def walk(value, key=""):
@@ -148,11 +182,11 @@ def test_expressions_are_constants(drawing):
         elif key in {"labelExpr", "expr", "calculate", "filter", "test", "update", "signal"}:
             yield value
 
-    assert set(walk(specs(drawing.draw(simulated.results())))) <= {_FLOPS_LABEL, _COUNT_LABEL}
+    assert set(walk(specs(drawing.draw(case())))) <= {_FLOPS_LABEL, _COUNT_LABEL, PERCENT_LABEL, FACTOR_LABEL}
 
 
 def test_numbers_of_figures_are_those_of_the_paper_and_unlike():
-    assert [d.NUMBER for d in drawings()] == [1, 2, 3, 4, 5]
+    assert [d.NUMBER for d in drawings()] == [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e11, 1e13), (9e3, 2e5), (1.1e12, 1.3e12), (5.0, 5.1), (1e6, 1e24)])

@@ -1,18 +1,47 @@
-"""Fits: runs -> law, by the three approaches of Hoffmann et al. 2022, Sec. 3."""
+"""Fits: runs -> law, by the three approaches of Hoffmann et al. 2022, Sec. 3; and what to expect of a budget, as sure as holding budgets out showed."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple, get_args
 
-from isoflop import _registry
-from isoflop.errors import FitError
-from isoflop.fit import _bootstrap, envelope, isoflop, parametric
-from isoflop.fit.result import Approach, Fit, Frontier, Profile, Status
-from isoflop.runs import Runs
+import numpy as np
 
-__all__ = ["APPROACHES", "Approach", "Fit", "Fits", "Frontier", "LeftOut", "Profile", "Status", "envelope", "fit", "fit_all", "isoflop", "parametric"]
+from isoflop import _registry, units
+from isoflop.errors import FitError, UsageError
+from isoflop.fit import _bootstrap, _checks, _forms, _outliers, _reasons, envelope, isoflop, parametric
+from isoflop.fit.forecast import Blend, Forecast, Member, Prediction, combine, has_optimum, of_loss, of_size, weigh
+from isoflop.fit.holdout import FARTHEST, Holdout, Trial, hold_out
+from isoflop.fit.result import Approach, Fit, Frontier, Profile, Status
+from isoflop.runs import Dropped, Runs
+
+__all__ = [
+    "APPROACHES",
+    "Approach",
+    "Blend",
+    "Fit",
+    "Fits",
+    "Forecast",
+    "Frontier",
+    "Holdout",
+    "LeftOut",
+    "Member",
+    "Prediction",
+    "Profile",
+    "Status",
+    "Trial",
+    "envelope",
+    "fit",
+    "fit_all",
+    "isoflop",
+    "parametric",
+]
 
 APPROACHES: tuple[Approach, ...] = get_args(Approach)  # 1, 2 and 3 in the paper's order
+RULE, METHOD, LAW, ESTIMATOR = "finished", "parabola", "chinchilla", "huber"  # of Approaches 1, 2, 3 and 3 where none is said
+RIVALS = ("chinchilla", "kaplan", "farseer")  # forms of law whose hold-out errors are compared; data_constrained joins where text was repeated
+WANTED_PER_CONSTANT = 6  # runs below a cut for a rival's every constant; assumption: with fewer a form bends to the noise, and Farseer's nine take seconds
+RIVAL_RESAMPLES = 100  # of a rival that joins the forecast: Farseer takes 30 ms for each
+HELD_OUT_RESAMPLES = 40  # of each fit of a hold-out; its quartiles are good to a sixth
 
 
 class LeftOut(NamedTuple):
@@ -28,6 +57,9 @@ class Fits:
 
     fits: tuple[Fit, ...]
     left_out: tuple[LeftOut, ...]
+    holdout: Holdout | None = None  # None where it was not made
+    forecast: Forecast | None = None
+    disagreement: tuple[str, ...] = ()  # where the approaches disagree, and why; a sentence each
 
     def __iter__(self) -> Iterator[Fit]:
         return iter(self.fits)
@@ -36,36 +68,179 @@ class Fits:
         return len(self.fits)
 
 
-def fit(runs: Runs, *, approach: Approach, resamples: int = _bootstrap.RESAMPLES, seed: int = 0) -> Fit:
+@dataclass(frozen=True, kw_only=True)
+class _Choices:
+    """How each approach is made; None is that approach's default."""
+
+    law: str | None = None
+    estimator: str | None = None
+    delta: float | None = None
+    method: str | None = None
+    rule: str | None = None
+
+    def refuse_foreign(self, approach: Approach) -> None:
+        """Raise UsageError for a choice that the approach does not have."""
+        owners: dict[str, Approach] = {"law": "parametric", "estimator": "parametric", "delta": "parametric", "method": "isoflop", "rule": "envelope"}
+        for name, owner in owners.items():
+            if owner != approach and getattr(self, name) is not None:
+                msg = f"{name} {getattr(self, name)!r} is a choice of the {owner} approach, and the {approach} approach has none. Leave it out."
+                raise UsageError(msg)
+
+    def make(self, runs: Runs, approach: Approach, *, resamples: int, seed: int) -> Fit:
+        match approach:
+            case "envelope":
+                return envelope.fit(runs, rule=self.rule or RULE, resamples=resamples, seed=seed)
+            case "isoflop":
+                return isoflop.fit(runs, method=self.method or METHOD, resamples=resamples, seed=seed)
+            case "parametric":
+                delta = parametric.DELTA if self.delta is None else self.delta
+                return parametric.fit(runs, law=self.law or LAW, estimator=self.estimator or ESTIMATOR, delta=delta, resamples=resamples, seed=seed)
+
+
+def fit(
+    runs: Runs,
+    *,
+    approach: Approach,
+    law: str | None = None,
+    estimator: str | None = None,
+    delta: float | None = None,
+    method: str | None = None,
+    rule: str | None = None,
+    resamples: int = _bootstrap.RESAMPLES,
+    seed: int = 0,
+    keep_all: bool = False,
+) -> Fit:
     """Fit by one approach: "envelope" (1), "isoflop" (2) or "parametric" (3).
 
+    Args:
+        runs: Any.
+        approach: Which.
+        law: Form of Approach 3: a name of `parametric.LAWS`.
+        estimator: Of Approach 3: a name of `parametric.ESTIMATORS`.
+        delta: Of Huber's loss, on log loss.
+        method: Of Approach 2: a name of `isoflop.METHODS`.
+        rule: Of Approach 1: a name of `envelope.RULES`.
+        resamples: Behind the intervals; 0 for none.
+        seed: Of their draw.
+        keep_all: Fit the runs that are far off, too, instead of setting them aside.
+
     Raises:
-        UnknownNameError: No such approach.
+        UnknownNameError: No such approach, law, estimator, method or rule.
+        UsageError: A choice that this approach does not have.
         FitError: The runs do not determine it; the message says what is missing.
     """
     _registry.check(approach, APPROACHES, noun="approach")
-    match approach:
-        case "envelope":
-            return envelope.fit(runs, resamples=resamples, seed=seed)
-        case "isoflop":
-            return isoflop.fit(runs, resamples=resamples, seed=seed)
-        case "parametric":
-            return parametric.fit(runs, resamples=resamples, seed=seed)
+    choices = _Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule)
+    choices.refuse_foreign(approach)
+    sound, aside = _set_aside(runs, keep_all=keep_all)
+    return _told(choices.make(sound, approach, resamples=resamples, seed=seed), runs, aside)
 
 
-def fit_all(runs: Runs, *, resamples: int = _bootstrap.RESAMPLES, seed: int = 0) -> Fits:
-    """Fit by every approach that the runs determine. Runs of a proof do not belong among them: they are to be predicted.
+def fit_all(
+    runs: Runs,
+    *,
+    law: str | None = None,
+    estimator: str | None = None,
+    delta: float | None = None,
+    method: str | None = None,
+    rule: str | None = None,
+    resamples: int = _bootstrap.RESAMPLES,
+    seed: int = 0,
+    keep_all: bool = False,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> Fits:
+    """Fit by every approach that the runs determine, hold budgets out, and forecast. Runs of a proof do not belong among them: they are to be predicted.
+
+    Args as in `fit`; `on_progress` is told what is done, and the share of it.
 
     Raises:
+        UnknownNameError: No such law, estimator, method or rule.
         FitError: None could be made; the message says why for each.
     """
+    choices = _Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule)
+    tell = on_progress or (lambda _what, _share: None)
+    sound, aside = _set_aside(runs, keep_all=keep_all)
     fits: list[Fit] = []
     left_out: list[LeftOut] = []
-    for approach in APPROACHES:
+    for i, approach in enumerate(APPROACHES):
+        tell("fitting", i / len(APPROACHES))
         try:
-            fits.append(fit(runs, approach=approach, resamples=resamples, seed=seed))
+            fits.append(_told(choices.make(sound, approach, resamples=resamples, seed=seed), runs, aside))
         except FitError as error:
             left_out.append(LeftOut(approach, str(error)))
     if not fits:
         raise FitError("no approach can be made of these runs. " + " ".join(f"{name}: {reason}" for name, reason in left_out))
-    return Fits(fits=tuple(fits), left_out=tuple(left_out))
+    held, expected = _expected(sound, fits, choices, resamples=resamples, seed=seed, tell=tell)
+    return Fits(
+        fits=tuple(fits), left_out=tuple(left_out), holdout=held, forecast=expected, disagreement=_reasons.disagreement(sound, fits) if len(fits) > 1 else ()
+    )
+
+
+def _set_aside(runs: Runs, *, keep_all: bool) -> tuple[Runs, tuple[Dropped, ...]]:
+    if keep_all:
+        return runs, ()
+    found = _outliers.find(runs)
+    return runs.take(np.flatnonzero(found.keep)), found.set_aside
+
+
+def _told(found: Fit, runs: Runs, aside: tuple[Dropped, ...]) -> Fit:
+    """The fit with what was set aside before it, and the digest of all runs."""
+    return replace(
+        found, set_aside=aside, runs_digest=runs.digest, warnings=(*_checks.set_aside(aside, len(runs)), *_checks.learning_rates(runs), *found.warnings)
+    )
+
+
+def _expected(runs: Runs, fits: list[Fit], choices: _Choices, *, resamples: int, seed: int, tell: Callable[[str, float], None]) -> tuple[Holdout, Forecast]:
+    """The trials of all candidates, and the combination of their fits that they speak for."""
+    whole = {_name(found): found for found in fits}
+    candidates = {name: _candidate(choices, found.approach, HELD_OUT_RESAMPLES, seed) for name, found in whole.items()}
+    for form in (*RIVALS, *(("data_constrained",) if _repeated(runs) else ())):
+        candidates.setdefault(f"parametric {form}", _rival(replace(choices, law=form), form, seed))
+    profiles = next((found.profiles for found in fits if found.profiles), ())
+    noise = _run_noise(fits)
+    held = hold_out(runs, candidates, profiles=profiles, noise=noise, on_progress=lambda share: tell("holding budgets out", share))
+    far = FARTHEST * float(runs.flops.max())
+    while missing := next((name for name in _wanted(held) if name not in whole or not has_optimum(whole[name].law, far)), None):
+        if missing in whole:
+            held = held.without(missing, f"it has no optimum at {units.flops(far)} FLOPs, so it cannot say what to expect there")
+            continue
+        tell("fitting", 1.0)
+        whole[missing] = replace(choices, law=missing.split()[1]).make(runs, "parametric", resamples=min(resamples, RIVAL_RESAMPLES), seed=seed)
+    return held, combine(whole, held, noise=noise)
+
+
+def _wanted(held: Holdout) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*weigh(held, of_loss), *weigh(held, of_size))))
+
+
+def _candidate(choices: _Choices, approach: Approach, resamples: int, seed: int) -> Callable[[Runs], Fit]:
+    return lambda below: choices.make(below, approach, resamples=resamples, seed=seed)
+
+
+def _rival(choices: _Choices, form: str, seed: int) -> Callable[[Runs], Fit]:
+    def made(below: Runs) -> Fit:
+        constants = len(_forms.form(form).names)
+        if len(below) < WANTED_PER_CONSTANT * constants:
+            msg = f"below a cut there are {len(below)} runs, and {WANTED_PER_CONSTANT * constants} are wanted for its {constants} constants."
+            raise FitError(msg)
+        return choices.make(below, "parametric", resamples=0, seed=seed)
+
+    return made
+
+
+def _name(found: Fit) -> str:
+    return f"parametric {found.form}" if found.approach == "parametric" else found.approach
+
+
+def _repeated(runs: Runs) -> bool:
+    return runs.unique_tokens is not None and bool((runs.tokens > runs.unique_tokens).any())
+
+
+def _run_noise(fits: list[Fit]) -> float:
+    """Standard deviation of the log loss of one run about the fits: the least of theirs, for a law that does not fit leaves more.
+
+    Approach 1 fits few runs, those that chance made best, and may go through them exactly; it is asked only where it is alone.
+    """
+    fits = [found for found in fits if found.approach != "envelope"] or fits
+    spreads = [1.4826 * float(np.median(np.abs(found.residuals[np.isfinite(found.residuals)]))) for found in fits if np.isfinite(found.residuals).any()]
+    return min(spreads, default=0.0)

@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RESAMPLES = 400  # assumption: the 10th percentile of 400 has a standard error of 1.5 points
-SMALLEST_STRATUM = 3  # assumption: below three runs a budget, drawing within budgets would return the runs themselves
+SMALLEST_STRATUM = 3  # runs; assumption: drawing from fewer would mostly return the runs themselves
 
 
 def counts(budget: Floats, *, resamples: int, seed: int) -> Floats:
     """How often each run is drawn in each resample, drawn with replacement within its budget.
 
-    Budgets are kept apart so that no resample lacks one. Where budgets have fewer than three runs on average (runs made elsewhere, each with its own
-    FLOPs), all are drawn from together.
+    Budgets are kept apart so that no resample lacks one. Those of fewer than three runs (runs made elsewhere, each with its own FLOPs) are drawn from
+    together.
 
     Args:
         budget: (runs,) FLOPs aimed at.
@@ -24,10 +24,9 @@ def counts(budget: Floats, *, resamples: int, seed: int) -> Floats:
         (resamples, runs) whole numbers.
     """
     rng = np.random.default_rng(seed)
-    levels = np.unique(budget)
-    strata = [np.flatnonzero(budget == level) for level in levels]
-    if budget.size < SMALLEST_STRATUM * levels.size:
-        strata = [np.arange(budget.size)]
+    _, level, size = np.unique(budget, return_inverse=True, return_counts=True)
+    level = np.where(size[level] >= SMALLEST_STRATUM, level, -1).reshape(-1)
+    strata = [np.flatnonzero(level == one) for one in np.unique(level)]
     weights = np.zeros((resamples, budget.size))
     for members in strata:
         weights[:, members] = rng.multinomial(members.size, np.full(members.size, 1 / members.size), size=resamples)

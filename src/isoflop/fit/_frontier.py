@@ -52,6 +52,8 @@ def decay(x: Floats, loss: Floats, weights: Floats) -> Decay:
     For each g of a grid, E and k are linear (variable projection). E is 0, a plain power law, where fewer than four optima, an optimum g at the end of
     the grid, or squares not halved say that E is not determined: five budgets over a decade often do not.
     """
+    scale = loss.max(axis=1)
+    loss = loss / scale[:, None]  # whatever their unit, squares are finite
     plain = line(np.log(x), np.log(loss), weights)
     middle = np.exp(plain.middle)
     plain_squares = (weights * (loss - middle[:, None] * x[None, :] ** plain.slope[:, None]) ** 2).sum(axis=1)
@@ -69,6 +71,6 @@ def decay(x: Floats, loss: Floats, weights: Floats) -> Decay:
     best = np.argmin(squares, axis=1)
     rows = np.arange(len(best))
     inside = (best > 0) & (best < DECAYS.size - 1) & np.isfinite(squares[rows, best])
-    enough = np.array([np.unique(x[row > 0]).size >= FEWEST_FOR_E for row in weights])
+    enough = np.array([np.unique(x[row > 0]).size >= FEWEST_FOR_E for row in weights], dtype=bool)  # said, for there may be no rows
     kept = inside & enough & (squares[rows, best] <= WORTH_E * plain_squares)
-    return Decay(np.where(kept, E[rows, best], 0.0), np.where(kept, k[rows, best], middle), np.where(kept, DECAYS[best], -plain.slope))
+    return Decay(np.where(kept, E[rows, best], 0.0) * scale, np.where(kept, k[rows, best], middle) * scale, np.where(kept, DECAYS[best], -plain.slope))

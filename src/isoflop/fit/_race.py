@@ -36,6 +36,7 @@ class Race(NamedTuple):
     ends: Floats  # (runs,) FLOPs
     final: Floats  # (runs,) loss there
     lengths: tuple[NDArray[np.intp], ...]  # runs of each size that has several lengths
+    only_finished: bool = True  # or every point of every curve
 
     @classmethod
     def over(cls, runs: Runs) -> Self:
@@ -43,6 +44,29 @@ class Race(NamedTuple):
         loss = _curves.at(runs, grid)
         late = grid[None, :] >= (1 - LAST) * runs.flops[:, None]
         return cls(grid, loss, np.where(late, loss, np.inf), runs.params, runs.flops, runs.loss, _lengths(runs))
+
+    @classmethod
+    def over_all(cls, runs: Runs) -> Self:
+        """The same where every point of every curve counts: from where enough sizes have begun."""
+        begun = np.array([float(_curves.along(runs, i)[0][0]) for i in range(len(runs))]) * runs.flops / runs.tokens
+        first = [begun[runs.params == size].min() for size in np.unique(runs.params)]
+        grid = np.geomspace(np.sort(first)[FEWEST_SIZES - 1], runs.flops.max(), FLOP_VALUES)
+        loss = _curves.at(runs, grid)
+        return cls(grid, loss, loss, runs.params, runs.flops, runs.loss, (), only_finished=False)
+
+    def lowest_by(self, weights: Floats) -> Won:
+        """The lowest curve among the runs with weight, whichever it is: the paper's rule. Cut off where it is of the smallest or largest size there."""
+        rows = [self._lowest(row > 0) for row in weights]
+        return Won(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+    def _lowest(self, present: Mask) -> tuple[NDArray[np.intp], Floats, Mask]:
+        rivals = np.where(present[:, None], self.loss, np.inf)
+        there = np.isfinite(rivals)
+        best, size = np.argmin(rivals, axis=0), self.params[:, None]
+        enough = self._sizes(there) >= FEWEST_SIZES
+        smallest, largest = np.where(there, size, np.inf).min(axis=0), np.where(there, size, -np.inf).max(axis=0)
+        outermost = (self.params[best] == smallest) | (self.params[best] == largest)
+        return np.where(enough, best, -1), rivals.min(axis=0), outermost & enough
 
     def won_by(self, weights: Floats) -> Won:
         """The best among the runs with weight, for each row of weights."""

@@ -1,147 +1,203 @@
 """Approach 2: IsoFLOP profiles (Hoffmann et al. 2022, Sec. 3.2).
 
-At each budget a parabola of the loss in log params gives the best size; power laws go through the best sizes and lengths of all budgets.
+At each budget a curve of the loss over log params gives the best size; power laws go through the best sizes and lengths of all budgets.
 """
 
 import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop import units
+from isoflop import _registry, units
 from isoflop.errors import FitError
-from isoflop.fit import _bootstrap, _checks, _frontier
-from isoflop.fit._profile import profile, residuals, wobble
+from isoflop.fit import _additive, _akima, _bootstrap, _checks, _profile, _redraw
+from isoflop.fit._redraw import FEWEST_BUDGETS, Minima
+from isoflop.fit._valley import Floor, Method, Valley, drawn, log_tokens, profiled, valleys
 from isoflop.fit.result import Fit, Frontier, Profile, Status
 from isoflop.laws.powerlaw import PowerLaw
 from isoflop.runs import Runs
 
 Floats = NDArray[np.float64]
 
-WINDOW = math.log(4.0)  # either side of the minimum; all points of a wide profile give a = 2.1 where 0.85 is right (Porian et al.'s runs)
-FEWEST_BUDGETS = 2  # a line
 WANTED_BUDGETS = 4  # assumption: below that one bad minimum decides the exponent
+LEAST_FREE = 1e-6  # of a point: less, and its residual is rounding
+NAMED = 8  # budgets named one by one
 
 
-def fit(runs: Runs, *, window: float = WINDOW, resamples: int = _bootstrap.RESAMPLES, seed: int = 0) -> Fit:
-    """Fit N_opt ~ C**a and D_opt ~ C**b through the minima of IsoFLOP profiles, by unweighted least squares in logs.
+class _Choice(NamedTuple):
+    """A method of the menu."""
 
-    Losses of seeds at one size are averaged. The parabola goes through the sizes within `window` of its own minimum, or the five nearest. A minimum
-    counts if it lies between the points used and the parabola opens upwards; other budgets are reported in `profiles` and not used.
+    through_all: Callable[[tuple[Valley, ...], float], Method]
+    window: float  # either side of the minimum, in log params
+    words: str
 
-    Intervals: seven sizes a budget cannot be resampled by run, since most resamples would lose a neighbour of the minimum. Noise is put back instead:
-    each minimum moves as its parabola does under noise of the size seen about all parabolas, itself uncertain, and never less than between seeds;
-    scatter of the minima about the power law beyond that is added. No resamples (so intervals of NaN) where nothing shows the noise.
+
+METHODS: Mapping[str, _Choice] = {
+    "parabola": _Choice(_profile.through_all, _profile.WINDOW, "parabolas in log params"),
+    "akima": _Choice(_akima.through_all, math.inf, "Akima curves of log loss in log params"),
+    "additive": _Choice(_additive.through_all, _additive.WINDOW, "additive curves c + A/N^alpha + B/D^beta"),
+}
+INTERVALS: Mapping[str, str] = {
+    "noise": "minima moved as their curves are by noise of the size seen about them, and by their scatter about the power law",
+    "runs": "runs drawn with replacement within budgets",
+}
+
+
+def fit(
+    runs: Runs,
+    *,
+    method: str = "parabola",
+    window: float | None = None,
+    intervals: str = "noise",
+    resamples: int = _bootstrap.RESAMPLES,
+    seed: int = 0,
+) -> Fit:
+    """Fit N_opt ~ C**a and D_opt ~ C**b through the minima of IsoFLOP profiles, by least squares in logs.
+
+    Losses of seeds at one size are averaged and count as often as there are seeds. `method` is the curve through the sizes of a budget:
+
+    - "parabola": of loss in log params, through the sizes within fourfold of its own minimum, or the five nearest; the paper's.
+    - "akima": log loss interpolated in log params through every size (Porian et al. 2024). No form is assumed and no noise is averaged out.
+    - "additive": c + A / N**alpha + B / D**beta within tenfold, alpha and beta shared by all budgets, losses far off weighted down. Without the parabola's
+      bias where alpha differs from beta or the grid is off-centre (Czech et al. 2026).
+
+    A minimum counts if it lies between the points used; other budgets are reported in `profiles` and not used. Where seeds repeat, so that noise is known,
+    the power laws weight each minimum by one over its variance (not with "akima", whose minima move by leaps).
+
+    Intervals by "noise": seven sizes a budget cannot be resampled by run, since most resamples would lose a neighbour of the minimum. Noise is put back
+    instead: each minimum moves as its curve does under noise of the size seen about all curves (about parabolas, for "akima"), itself uncertain, and never
+    less than between seeds; scatter of the minima about the power law beyond that is added. No resamples (so intervals of NaN) where nothing shows the
+    noise. By "runs": runs drawn with replacement within budgets, for five sizes a budget or more.
 
     Args:
         runs: With the same `budget` for the runs of one profile.
-        window: Either side of the minimum, in log params.
-        resamples: Sets of moved minima.
+        method: "parabola", "akima" or "additive".
+        window: Either side of the minimum, in log params; infinite for every size. By default the method's own.
+        intervals: "noise" or "runs".
+        resamples: Of the minima; 0 for no intervals.
         seed: Of the draw.
 
     Raises:
+        UnknownNameError: No such method or kind of intervals.
         FitError: Fewer than two budgets with a minimum inside their sizes; the message says what each budget lacks.
 
     Source: Hoffmann et al. 2022, Sec. 3.2.
     """
-    order = _checks.canonical(runs)
-    profiles = tuple(profile(runs, order[runs.budget[order] == level], window) for level in np.unique(runs.budget))
-    used = tuple(p for p in profiles if p.interior)
-    if len(used) < FEWEST_BUDGETS:
-        raise FitError(_refusal(profiles))
-    frontier = _optima(used)
-    noise = _checks.noise(runs)
-    law = _laws(frontier.flops, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None])[0]
+    _registry.check(method, METHODS, noun="method of Approach 2")
+    _registry.check(intervals, INTERVALS, noun="kind of intervals")
+    choice = METHODS[method]
+    window = choice.window if window is None else window
+    if profiled(runs) < FEWEST_BUDGETS:
+        every, budgets = valleys(runs, limit=NAMED), int(np.unique(runs.budget).size)
+        raise FitError(_refusal(_profile.through_all(every, window), budgets))
+    noise = _checks.noise(runs.take(_checks.canonical(runs)))  # a sum depends on its order
+    fitted = choice.through_all(valleys(runs, noise=noise), window)
+    which = tuple(i for i, note in enumerate(fitted.notes) if not note)
+    if len(which) < FEWEST_BUDGETS:
+        raise FitError(_refusal(fitted, len(fitted.valleys)))
+    best = fitted.floor(which, [fitted.valleys[i].loss[fitted.used[i]][None] for i in which])
+    frontier = _optima(fitted, which, best)
+    weights = _redraw.weights(fitted, which, frontier, noise)
+    law = _redraw.laws(frontier, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None], weights)[0]
     scatter = np.log(frontier.params / law.optimum(frontier.flops).params)
+    evidence = _profile.through_all(fitted.valleys, _profile.WINDOW) if isinstance(fitted, _akima.Akimas) else fitted
+    minima = Minima(fitted, evidence, which, frontier, weights, noise, resamples, seed)
+    profiles = _profiles(fitted, best, which)
     return Fit(
         approach="isoflop",
         law=law,
-        estimator=f"parabolas in log params within {math.exp(window):.3g}x of the minimum; unweighted least squares in logs through {len(used)} minima",
-        objective=float(scatter @ scatter),
+        estimator=_estimator(fitted, choice, window, weights),
+        objective=float(weights @ scatter**2),
         frontier=frontier,
         profiles=profiles,
-        residuals=_residuals(runs, used),
+        residuals=_residuals(runs, evidence),
         noise=noise,
         noise_freedom=_checks.noise_freedom(runs),
-        resamples=_resample(used, frontier, scatter, noise, resamples=resamples, seed=seed),
+        resamples=_redraw.by_noise(minima, scatter) if intervals == "noise" else _redraw.by_run(minima, runs),
         status=_status(law, profiles),
         warnings=_warnings(runs, profiles, frontier, law),
         reach_flops=float(runs.flops.max()),
         convention=runs.convention,
         runs_digest=runs.digest,
         n_runs=len(runs),
+        unit=runs.unit,
+        dropped=runs.dropped,
+        intervals_by=INTERVALS[intervals],
     )
 
 
-def _optima(used: tuple[Profile, ...]) -> Frontier:
-    return Frontier(
-        flops=np.array([p.flops for p in used]),
-        params=np.array([p.params_opt for p in used]),
-        tokens=np.array([p.tokens_opt for p in used]),
-        loss=np.array([p.loss_opt for p in used]),
+def _estimator(fitted: Method, choice: _Choice, window: float, weights: Floats) -> str:
+    span = "through every size" if math.isinf(window) else f"within {math.exp(window):.3g}x of the minimum"
+    shared = f" (alpha {fitted.exponents[0]:.3g}, beta {fitted.exponents[1]:.3g} shared by all budgets)" if isinstance(fitted, _additive.Additive) else ""
+    by = "unweighted least squares" if np.ptp(weights) == 0 else "least squares weighted by the noise between seeds"
+    return f"{choice.words} {span}{shared}; {by} in logs through {weights.size} minima"
+
+
+def _profiles(fitted: Method, best: Floor, which: tuple[int, ...]) -> tuple[Profile, ...]:
+    found = {i: (float(best.x[0, k]), float(best.loss[0, k])) for k, i in enumerate(which)}
+    return tuple(_profile_of(fitted, i, found.get(i)) for i in range(len(fitted.valleys)))
+
+
+def _profile_of(fitted: Method, i: int, minimum: tuple[float, float] | None) -> Profile:
+    """What is reported of a budget; where it has no minimum inside, its best size."""
+    v = fitted.valleys[i]
+    least = int(np.argmin(v.loss))
+    x, loss = minimum or (float(v.x[least]), float(v.loss[least]))
+    curve_params, curve_loss = drawn(fitted, i)
+    parabola = fitted.parabolas[i] if isinstance(fitted, _profile.Parabolas) else None
+    return Profile(
+        flops=v.flops,
+        params=v.params,
+        tokens=np.exp(v.t),
+        loss=v.loss,
+        used=fitted.used[i],
+        coefficients=np.full(3, np.nan) if parabola is None else parabola.uncentred,
+        curve_params=curve_params,
+        curve_loss=curve_loss,
+        params_opt=math.exp(x),
+        tokens_opt=math.exp(float(log_tokens(v, np.array(x)))),
+        loss_opt=loss,
+        interior=minimum is not None,
+        note=fitted.notes[i],
     )
 
 
-def _laws(flops: Floats, log_params: Floats, log_tokens: Floats, loss: Floats) -> tuple[PowerLaw, ...]:
-    """A law for each row of minima (rows, budgets)."""
-    c0 = float(np.exp(np.log(flops).mean()))
-    x, once = np.log(flops / c0), np.ones_like(loss)
-    return _frontier.power_laws(c0, _frontier.line(x, log_params, once), _frontier.line(x, log_tokens, once), _frontier.decay(flops / c0, loss, once))
-
-
-def _residuals(runs: Runs, used: tuple[Profile, ...]) -> Floats:
-    """(runs,) log of observed over fitted loss, enlarged for leverage; NaN for runs outside every window."""
+def _residuals(runs: Runs, fitted: Method) -> Floats:
+    """(runs,) log of observed over fitted loss, over sqrt(1 - leverage) so that each is as large as a new run's; NaN outside every window."""
     left = np.full(len(runs), np.nan)
-    for p in used:
-        grow = residuals(p) / (p.loss - _fitted(p))
-        for size, factor, fitted in zip(p.params, grow, _fitted(p), strict=True):
-            here = (runs.budget == p.flops) & (runs.params == size)
-            left[here] = np.log(runs.loss[here] / fitted) * factor
+    for i, v in enumerate(fitted.valleys):
+        if fitted.notes[i]:
+            continue
+        used = fitted.used[i]
+        free = np.full(used.size, np.nan)
+        free[used] = 1 - fitted.leverage(i)
+        log_fitted = np.full(used.size, np.nan)
+        curve = fitted.at(i, v.x[used])
+        log_fitted[used] = np.log(np.where(curve > 0, curve, np.nan))
+        grow = np.where(free > LEAST_FREE, 1 / np.sqrt(np.maximum(free, LEAST_FREE)), np.nan)
+        left[v.runs] = (np.log(runs.loss[v.runs]) - log_fitted[v.point]) * grow[v.point]
     return left
 
 
-def _fitted(p: Profile) -> Floats:
-    return np.asarray(np.polyval(p.coefficients, np.log(p.params)))
+def _optima(fitted: Method, which: tuple[int, ...], best: Floor) -> Frontier:
+    there = [fitted.valleys[i] for i in which]
+    return Frontier(
+        flops=np.array([v.flops for v in there]),
+        params=np.exp(best.x[0]),
+        tokens=np.exp([float(log_tokens(v, x)) for v, x in zip(there, best.x[0], strict=True)]),
+        loss=best.loss[0],
+    )
 
 
-def _resample(used: tuple[Profile, ...], frontier: Frontier, scatter: Floats, noise: float, *, resamples: int, seed: int) -> tuple[PowerLaw, ...]:
-    """Laws through minima moved by noise and by their scatter about the law."""
-    rng = np.random.default_rng(seed)
-    size = _noise_sizes(rng, used, noise, resamples)
-    freedom = len(used) - 2
-    if size is None and not freedom:
-        return ()
-    moved = [wobble(p, rng.standard_normal((resamples, int(p.used.sum()))) * (0.0 if size is None else size[:, None]) * p.loss_opt) for p in used]
-    log_params = np.stack([w.log_params for w in moved], axis=1)
-    explained = float(np.mean(np.var(log_params, axis=0)))
-    seen = float(scatter @ scatter) / freedom if freedom else 0.0
-    log_params = log_params + rng.standard_normal(log_params.shape) * math.sqrt(max(0.0, seen - explained))
-    price = np.array([_price(p) for p in used])
-    log_tokens = np.log(frontier.tokens) - price * (log_params - np.log(frontier.params))
-    return _laws(frontier.flops, log_params, log_tokens, np.stack([w.loss for w in moved], axis=1))
-
-
-def _noise_sizes(rng: np.random.Generator, used: tuple[Profile, ...], noise: float, resamples: int) -> Floats | None:
-    """(resamples,) relative noise of a point, as uncertain as the residuals leave it; None if nothing shows it."""
-    squares = sum(float(np.sum((p.loss - _fitted(p))[p.used] ** 2)) / p.loss_opt**2 for p in used)
-    freedom = sum(int(p.used.sum()) - 3 for p in used)
-    floor = 0.0 if math.isnan(noise) else noise / float(np.mean([p.loss_opt for p in used]))
-    if not freedom:
-        return None if floor == 0.0 else np.full(resamples, floor)
-    return np.maximum(np.sqrt(squares / rng.chisquare(freedom, resamples)), floor)
-
-
-def _price(p: Profile) -> float:
-    """How log tokens fall with log params at the budget: 1 where C = 6ND."""
-    x = np.log(p.params) - np.log(p.params).mean()
-    return -float(x @ np.log(p.tokens)) / float(x @ x)
-
-
-def _refusal(profiles: tuple[Profile, ...]) -> str:
-    shown = "; ".join(f"{units.flops(p.flops)} FLOPs: {p.note or 'has a minimum'}" for p in profiles[:8]) + ("; ..." if len(profiles) > 8 else "")
+def _refusal(fitted: Method, budgets: int) -> str:
+    inside = sum(not note for note in fitted.notes)
+    shown = "; ".join(f"{units.flops(v.flops)} FLOPs: {note or 'has a minimum'}" for v, note in list(zip(fitted.valleys, fitted.notes, strict=True))[:NAMED])
+    more = "; ..." if budgets > NAMED else ""
     return (
-        f"{sum(p.interior for p in profiles)} of {len(profiles)} budgets have a minimum between their sizes, and a power law needs {FEWEST_BUDGETS} "
-        f"({WANTED_BUDGETS} to be of use). {shown}. Add sizes on the side where loss still falls, or give runs of one profile the same budget."
+        f"{inside} of {budgets} budgets have a minimum between their sizes, and a power law needs {FEWEST_BUDGETS} "
+        f"({WANTED_BUDGETS} to be of use). {shown}{more}. Add sizes on the side where loss still falls, or give runs of one profile the same budget."
     )
 
 
@@ -156,11 +212,17 @@ def _status(law: PowerLaw, profiles: tuple[Profile, ...]) -> Status:
     return Status(ok=True, message=f"{inside} of {len(profiles)} budgets have a minimum between their sizes.")
 
 
+def _unused(profiles: tuple[Profile, ...]) -> tuple[str, ...]:
+    without = [p for p in profiles if not p.interior]
+    more = (f"{len(without) - NAMED} more budgets are not used, for like reasons.",) if len(without) > NAMED else ()
+    return (*(f"{units.flops(p.flops)} FLOPs is not used: {p.note}. Add sizes there." for p in without[:NAMED]), *more)
+
+
 def _warnings(runs: Runs, profiles: tuple[Profile, ...], frontier: Frontier, law: PowerLaw) -> tuple[str, ...]:
     noise = _checks.noise(runs)
     largest = float(runs.budget.max())
     return (
-        *(f"{units.flops(p.flops)} FLOPs is not used: {p.note}. Add sizes there." for p in profiles if not p.interior),
+        *_unused(profiles),
         *_checks.irreducible(law.E, runs.loss),
         *_checks.edge_of_sizes(runs, float(law.optimum(largest).params), largest),
         *_checks.compute_range(frontier.flops),

@@ -1,18 +1,21 @@
 """Fit: a law, how it was come by, and how sure it is."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.arch import Convention
+from isoflop.errors import FitError
 from isoflop.laws import Law
 from isoflop.runs import NATS, Dropped
 
 Floats = NDArray[np.float64]
 Approach = Literal["envelope", "isoflop", "parametric"]
+MOST_ERRORS = 10_000  # residuals that a prediction interval draws from; assumption: more tell no more of its ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +28,21 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One IsoFLOP profile: the runs of a budget and the parabola through them (Hoffmann et al. 2022, Sec. 3.2)."""
+    """One IsoFLOP profile: the runs of a budget and the curve through them (Hoffmann et al. 2022, Sec. 3.2)."""
 
     flops: float  # budget
     params: Floats  # (points,) seeds of one size averaged
     tokens: Floats  # (points,)
     loss: Floats  # (points,)
-    used: NDArray[np.bool_]  # (points,) inside the window of the parabola
-    coefficients: Floats  # (3,) highest power first, of loss in log params
+    used: NDArray[np.bool_]  # (points,) inside the window of the curve
+    coefficients: Floats  # (3,) of a parabola, highest power first, of loss in log params; NaN for other curves
     params_opt: float
     tokens_opt: float
     loss_opt: float
-    interior: bool  # the minimum lies between points, and the parabola opens upwards
+    interior: bool  # the curve has a minimum between its points
     note: str = ""  # why it was not used
+    curve_params: Floats = field(default_factory=lambda: np.empty(0))  # rising, over the points used; empty where no curve was fitted
+    curve_loss: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,7 @@ class Fit:
     unit: str = NATS  # of the loss
     dropped: tuple[Dropped, ...] = ()
     set_aside: tuple[Dropped, ...] = ()
+    constants: int = 0  # fitted to the residuals, which are the smaller for them
     intervals_by: str = "runs drawn with replacement within budgets"
 
     @property
@@ -98,20 +104,33 @@ class Fit:
             >>> fit.interval(lambda law: law.a)  # doctest: +SKIP
             (0.47, 0.53)
         """
-        values = np.array([quantity(law) for law in self.resamples], dtype=float)
+        values = np.array([_or_nan(quantity, law) for law in self.resamples], dtype=float)
         values = values[np.isfinite(values)]
         if values.size == 0:
             return (float("nan"), float("nan"))
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        # Weibull's definition: between the j-th and the j-th last of n lie n + 1 - 2j parts of n + 1 of what is to come, however small n is
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="weibull")
         return (float(low), float(high))
 
     def prediction_interval(self, flops: float, *, level: float = 0.8) -> tuple[float, float]:
         """Interval for the loss of one new run at the optimum of a budget: resamples, each with a residual of its own drawn from the fit's."""
-        losses = np.array([law.optimum(flops).loss for law in self.resamples], dtype=float).ravel()
+        losses = np.array([_or_nan(lambda law: float(law.optimum(flops).loss), law) for law in self.resamples], dtype=float)
         residuals = self.residuals[np.isfinite(self.residuals)]
+        grown = math.sqrt(residuals.size / max(1, residuals.size - self.constants))
         losses = losses[np.isfinite(losses)]
         if losses.size == 0 or residuals.size == 0:
             return (float("nan"), float("nan"))
-        spread = (losses[:, None] * np.exp(residuals - np.median(residuals))[None, :]).ravel()
+        if residuals.size > MOST_ERRORS:  # their quantiles say as much, and memory does not grow with the runs
+            residuals = np.quantile(residuals, (np.arange(MOST_ERRORS) + 0.5) / MOST_ERRORS)
+        errors = (residuals - np.median(residuals)) * grown
+        spread = (losses[:, None] * np.exp(errors)[None, :]).ravel()
         low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
         return (float(low), float(high))
+
+
+def _or_nan(quantity: Callable[[Law], float], law: Law) -> float:
+    """NaN where a resample's law has no such quantity: some forms have no optimum at some budgets."""
+    try:
+        return quantity(law)
+    except FitError:
+        return math.nan

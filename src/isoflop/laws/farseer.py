@@ -10,6 +10,7 @@ from isoflop.errors import FitError, UsageError
 from isoflop.laws import Allocation, Cost, Floats, _checks, _solve
 
 _POINTS = 257  # sizes looked at between 1 param and 1 token: every 0.2 in log N at 1e23 FLOPs; the minimum and the maximum after it are several apart
+_STEEPEST = 300.0  # log of the most that the power of tokens is taken for: at two tokens its term is nothing long before, and more would overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +93,20 @@ class Farseer:
 
     def _power(self, log_N: Floats) -> Floats:
         """The exponent of D at a size."""
-        return np.asarray(np.exp(self.a1 * np.exp(self.alpha * log_N) + self.b1))
+        return np.asarray(np.exp(np.minimum(self.a1 * np.exp(self.alpha * log_N) + self.b1, _STEEPEST)))
 
     def _gain(self, log_N: Floats, log_ND: Floats) -> Floats:
         """One less the ratio of what fewer tokens lose to what more params gain, both for an e-fold of params at a budget; zero at an optimum.
 
         From the derivatives rather than from the loss, which is flat to half its digits around its minimum.
         """
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             log_D = log_ND - self.cost.power * log_N
             log_first, log_second = self._log_terms(log_N, log_D)
             power = self._power(log_N)
             # d(log second) / d(log N) along the budget
             slope = self.a2 * self.beta * np.exp(self.beta * log_N) - power * (self.a1 * self.alpha * np.exp(self.alpha * log_N) * log_D - self.cost.power)
             fall = log_first + math.log(-self.a3 * self.gamma) + self.gamma * log_N
-            ratio = np.exp(np.clip(log_second + np.log(np.abs(slope) + 1e-300) - fall, -700.0, 700.0))
+            log_ratio = np.nan_to_num(log_second + np.log(np.abs(slope) + 1e-300) - fall, nan=-np.inf)  # both terms gone: no minimum is there
+            ratio = np.exp(np.clip(log_ratio, -700.0, 700.0))
             return np.asarray(1 - np.sign(slope) * ratio)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from isoflop import units
 from isoflop.errors import ExtrapolationError
@@ -12,17 +12,18 @@ from isoflop.published import REACH
 if TYPE_CHECKING:  # planning with published laws needs no fits
     from collections.abc import Iterable
 
-    from isoflop.arch import Kind, Shape
-    from isoflop.fit.result import Approach, Fit
+    from isoflop.arch import Convention, Kind, Shape
+    from isoflop.fit import Fit, Forecast
 
 Interval = tuple[float, float]
+By = Literal["envelope", "isoflop", "parametric", "forecast"]  # an approach, or what predicted held-out budgets best
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A recommendation for one budget by one fit. Intervals are the 10th and 90th bootstrap percentiles."""
+    """A recommendation for one budget by one fit, or by the forecast of all. Intervals are from the 10th to the 90th percentile."""
 
-    approach: "Approach"
+    approach: By
     flops: float
     params: float  # by the fit's convention
     tokens: float
@@ -30,7 +31,7 @@ class Plan:
     params_interval: Interval
     tokens_interval: Interval
     loss_interval: Interval  # for one new run, residual spread included
-    loss_by: "Approach"  # whose loss that is
+    loss_by: By  # whose loss that is
     kind: "Kind"  # of the model
     shape: "Shape"  # the family's nearest
     shape_tokens: float  # that the budget pays for at that shape, by its own FLOPs
@@ -71,18 +72,59 @@ def plan(fit: "Fit", flops: float, *, kind: "Kind", extrapolate: bool = False) -
         shape_tokens=flops / shape.flops_per_token.training,
         reach=flops / fit.reach_flops,
     )
-    if result.reach > REACH and not extrapolate:
+    return _within_reach(result, extrapolate=extrapolate)
+
+
+def expected(forecast: "Forecast", flops: float, *, kind: "Kind", convention: "Convention", extrapolate: bool = False) -> Plan:
+    """What the forecast of all fits recommends: of what predicted held-out budgets best, with intervals as wide as that showed.
+
+    Args:
+        forecast: Of a study or of any runs.
+        flops: > 0.
+        kind: Of the model, for its real shape.
+        convention: How the runs count params.
+        extrapolate: Accept a budget more than 50 times the largest run.
+
+    Raises:
+        ExtrapolationError: Beyond that reach and not accepted; the plan is on the error as `estimate`.
+    """
+    best = forecast.at(flops)
+    shape = kind.nearest(best.params, convention)
+    result = Plan(
+        approach="forecast",
+        flops=flops,
+        params=best.params,
+        tokens=best.tokens,
+        loss=best.loss,
+        params_interval=best.params_interval,
+        tokens_interval=best.tokens_interval,
+        loss_interval=best.loss_interval,
+        loss_by="forecast",
+        kind=kind,
+        shape=shape,
+        shape_tokens=flops / shape.flops_per_token.training,
+        reach=best.reach,
+    )
+    return _within_reach(result, extrapolate=extrapolate)
+
+
+def _within_reach(plan: Plan, *, extrapolate: bool) -> Plan:
+    if plan.reach > REACH and not extrapolate:
         msg = (
-            f"{units.flops(flops)} FLOPs is {result.reach:.0f} times the largest run fitted ({units.flops(fit.reach_flops)}). The law would say "
-            f"{units.count(params)} params and {units.count(tokens)} tokens. Add larger budgets to the study, or accept it with --extrapolate."
+            f"{units.flops(plan.flops)} FLOPs is {plan.reach:.0f} times the largest run fitted ({units.flops(plan.flops / plan.reach)}). The law would say "
+            f"{units.count(plan.params)} params and {units.count(plan.tokens)} tokens. Add larger budgets to the study, or accept it with --extrapolate."
         )
-        raise ExtrapolationError(msg, estimate=result, reach=result.reach)
-    return result
+        raise ExtrapolationError(msg, estimate=plan, reach=plan.reach)
+    return plan
 
 
-def plan_all(fits: "Iterable[Fit]", flops: float, *, kind: "Kind", extrapolate: bool = False) -> tuple[Plan, ...]:
-    """A plan by each fit."""
-    return tuple(plan(fit, flops, kind=kind, extrapolate=extrapolate) for fit in fits)
+def plan_all(fits: "Iterable[Fit]", flops: float, *, kind: "Kind", forecast: "Forecast | None" = None, extrapolate: bool = False) -> tuple[Plan, ...]:
+    """A plan by each fit, and last by the forecast of them, where there is one."""
+    made = tuple(plan(fit, flops, kind=kind, extrapolate=extrapolate) for fit in fits)
+    if forecast is None:
+        return made
+    convention = forecast.loss.members[0].fit.convention
+    return (*made, expected(forecast, flops, kind=kind, convention=convention, extrapolate=extrapolate))
 
 
 def _scalar(law: Law, flops: float, field: str) -> float:

@@ -17,6 +17,8 @@ from isoflop.plan.overtraining import Smaller
 from isoflop.plan.recipe import Recommendation
 from isoflop.published import Published
 
+NATS = "nats per token"  # as isoflop.runs says it, which is slow to load
+
 if TYPE_CHECKING:  # a plan that asks for no shape loads none
     from isoflop.arch import Activations, Kind, Memory, Shape
 
@@ -38,6 +40,7 @@ class Question:
     kind: "Kind | None" = None  # of the model; needed for a shape, and for the memory of one
     shape: bool = False
     recipe: str = recipe.DEFAULT
+    unit: str = NATS  # of the losses of a person's own fits
 
 
 @dataclass(frozen=True, kw_only=True)

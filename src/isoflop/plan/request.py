@@ -11,7 +11,7 @@ from isoflop.plan import hardware
 from isoflop.plan import recipe as recipes
 from isoflop.plan.budget import Goal
 from isoflop.plan.hardware import Cluster
-from isoflop.plan.question import Question
+from isoflop.plan.question import NATS, Question
 from isoflop.published import Published
 
 if TYPE_CHECKING:  # a plan that asks for no shape loads none
@@ -60,14 +60,15 @@ class Request:
         return dataclasses.replace(self, flops=None, extrapolate=False) == Request()
 
 
-def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None" = None, target: float | None = None) -> Question:
+def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None" = None, target: float | None = None, unit: str = NATS) -> Question:
     """Read a request.
 
     Args:
         request: As typed.
-        fits: A study's own, asked beside the published laws that were named.
+        fits: A person's own, of a study or saved, asked beside the published laws that were named.
         kind: The study's models.
         target: A budget in FLOPs, planned for where no goal is typed: the study's.
+        unit: Of the losses of those fits.
 
     Raises:
         UsageError: Nothing to plan for, words that contradict each other, or a value that cannot be meant.
@@ -76,6 +77,9 @@ def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None
     own = tuple(fits)
     names = request.laws or (() if own else LAWS)
     laws = dict.fromkeys(fit for name in names for fit in published.get(name))
+    if laws and unit != NATS and request.loss is not None:
+        msg = f"--loss {request.loss} would be {unit} for the saved fits and {NATS} for published laws. Ask them one after the other."
+        raise UsageError(msg)
     cluster = _cluster(request)
     return Question(
         goal=_goal(request, cluster, target),
@@ -89,6 +93,7 @@ def read(request: Request, fits: Iterable[Published] = (), *, kind: "Kind | None
         kind=_kind(request, kind),
         shape=request.shape,
         recipe=request.recipe or recipes.DEFAULT,
+        unit=unit,
     )
 
 

@@ -1,6 +1,6 @@
 """Report: results -> one page that opens offline, and its figures as SVG and PNG. Computes nothing: what is drawn was finished before.
 
-results    everything a page is drawn from
+results    everything a page or a figure is drawn from
 answer     the answer in words
 contenders what the models of the proof are called
 table      what a table is, and how numbers are said in it
@@ -12,10 +12,11 @@ standings  known models against them
 terminal   a table at any width
 export     rows and values of a study for other programs
 values     laws, plans and standings as values for JSON
-figures    the paper's Figures 1 to 4 for this study, and the proof; one draw() a file
+figures    the paper's Figures 1 to 4, the proof, residuals, and error against reach; one draw() a file
 charts     a figure -> Vega-Lite for the page, SVG and PNG beside it
 frame      what every page has: style, behaviour, policy
 page       all of it -> report.html
+fitted     the figures of laws fitted to any runs, each as a page, SVG and PNG
 landscape  published laws, known models and a budget -> the paper's Figure 1 as a page, SVG or PNG
 """
 

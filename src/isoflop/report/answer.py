@@ -72,9 +72,11 @@ def _expectation(results: Results, plan: Plan) -> str:
         return "What loss to expect there is not known."
     interval = between(*plan.loss_interval)
     by = "" if plan.loss_by == plan.approach else f" by Approach {1 + APPROACHES.index(plan.loss_by)}"
+    if plan.loss_by == "forecast":
+        by = " by what predicted held-out budgets best"
     words = f"Expect a loss of {nats(plan.loss)} nats per token{by}" + (f" (80 % interval {interval})" if interval else "")
     words += f", {plan.reach:.1f} times beyond the largest run of the sweep." if plan.reach > 1.05 else "."
-    sizes = sorted(p.params for p in results.plans)
+    sizes = sorted(p.params for p in results.plans if p.approach != "forecast")
     if len(sizes) > 1:
         words += (
             f" The {_WORDS.get(len(sizes), len(sizes))} approaches put the best size between {units.count(sizes[0])} and {units.count(sizes[-1])} parameters."

@@ -33,7 +33,7 @@ def static(figure: Figure, *, height: int = HEIGHT, note: str = "") -> dict[str,
     n, weights = len(figure.panels), sum(p.weight for p in figure.panels)
     room = _FIGURE * (_LONE if n == 1 else 1) - n * _AXIS - (n - 1) * _SPACING
     sized = [p.chart.properties(width=round(room * p.weight / weights), height=height, title=p.title) for p in figure.panels]
-    beside = alt.hconcat(*sized, spacing=_SPACING).resolve_scale(color="independent")
+    beside = alt.hconcat(*sized, spacing=_SPACING).resolve_scale(color="independent", shape="independent")
     words = alt.TitleParams(note, orient="bottom", anchor="start", fontSize=11, fontWeight=400, color="#4a4d52", offset=12)
     return _spec(beside.properties(title=words) if note else beside)
 

@@ -3,13 +3,20 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
 
 from isoflop.errors import MissingExtraError
-from isoflop.fit.result import Fit
+from isoflop.fit import Blend, Fit, Fits, Prediction, Profile, Trial
+from isoflop.fit.account import Account, groups
 from isoflop.plan import Plan
+from isoflop.report import outlook
+from isoflop.report.fits import both as exponents
+from isoflop.report.fits import in_sample
 from isoflop.report.results import LEVEL
 from isoflop.report.values import values
-from isoflop.runs import RunRecord, RunSpec
+from isoflop.runs import Dropped, RunRecord, RunSpec
 from isoflop.validate import Validation
 
 Scalar = str | int | float | None
@@ -80,22 +87,89 @@ def to_parquet(rows: Sequence[Mapping[str, Scalar]]) -> bytes:
     return buffer.getvalue()
 
 
-def fits_json(fits: Iterable[Fit], left_out: Iterable[tuple[str, str]] = ()) -> dict[str, object]:
-    """Fits with exponents, 80 % intervals and status; numbers that are not known are null."""
-    return {"fits": [_fit(fit) for fit in fits], "left_out": [{"approach": approach, "reason": reason} for approach, reason in left_out]}
+def fits_json(fits: Iterable[Fit], left_out: Iterable[tuple[str, str]] = (), *, level: float = LEVEL) -> dict[str, object]:
+    """Fits with exponents, intervals and status; numbers that are not known are null."""
+    return {"fits": [_fit(fit, level) for fit in fits], "left_out": [{"approach": approach, "reason": reason} for approach, reason in left_out]}
 
 
-def _fit(fit: Fit) -> dict[str, object]:
+def found_json(fits: Fits, seen: Account, flops: float, *, level: float = LEVEL) -> dict[str, object]:
+    """All that `isoflop fit` says: what became of the rows, the fits, their errors on held-out budgets, and what is to be expected at a budget."""
+    best = outlook.offered(fits, flops, level=level)
+    return {
+        "runs": _account(seen),
+        "level": level,
+        **fits_json(fits, fits.left_out, level=level),
+        "holdout": [_trial(t) for t in fits.holdout.trials] if fits.holdout else [],
+        "holdout_left_out": [{"by": by, "reason": reason} for by, reason in fits.holdout.left_out] if fits.holdout else [],
+        "forecast": _forecast(fits),
+        "predictions": [{"by": fit.approach} | _prediction(outlook.prediction(fit, flops, level=level)) for fit in fits],
+        "prediction": None if best is None else _prediction(best),
+        "disagreement": list(fits.disagreement),
+        "answer": list(outlook.words(fits, flops, level=level)),
+    }
+
+
+def _account(seen: Account) -> dict[str, object]:
+    dropped = [{"reason": group.reason, "runs": group.runs, "example": group.example} for group in groups(seen.dropped)]
+    return {
+        "source": seen.source,
+        "read": seen.read,
+        "kept": seen.kept,
+        "dropped_by_reason": dropped,
+        "dropped": _named(seen.dropped),
+        "doubtful": _named(seen.doubtful),
+        "unit": seen.unit,
+        "flops_from": seen.flops_from,
+        "convention": seen.convention,
+        "digest": seen.digest,
+        "budgets": list(seen.budgets),
+        "smallest_flops": seen.smallest_flops,
+        "largest_flops": seen.largest_flops,
+    }
+
+
+def _named(dropped: Iterable[Dropped]) -> list[dict[str, str]]:
+    return [{"id": entry.id, "reason": entry.reason} for entry in dropped]
+
+
+def _trial(trial: Trial) -> dict[str, object]:
+    own = {"reach": values(trial.reach), "error": values(trial.error), "params_factor": values(trial.params_factor)}
+    return cast("dict[str, object]", values(trial)) | own
+
+
+def _forecast(fits: Fits) -> dict[str, object] | None:
+    made = fits.forecast
+    if made is None:
+        return None
+    return {"loss": _blend(made.loss), "size": _blend(made.size), "freedom": made.freedom, "noise": made.noise, "why": made.why}
+
+
+def _blend(blend: Blend) -> dict[str, object]:
+    members = [{"by": m.name, "approach": m.fit.approach, "form": m.fit.form, "weight": m.weight} for m in blend.members]
+    return {"members": members, "drift": values(blend.drift), "why": blend.why}
+
+
+def _prediction(found: Prediction) -> dict[str, object]:
+    return cast("dict[str, object]", values(found))
+
+
+def _fit(fit: Fit, level: float) -> dict[str, object]:
+    (a, a_interval), (b, b_interval) = exponents(fit, level)
     return {
         "approach": fit.approach,
         "law": type(fit.law).__name__,
+        "form": fit.form,
         "constants": values(vars(fit.law)),
-        "a": fit.law.a,
-        "a_interval": values(fit.interval(lambda law: law.a)),
-        "b": fit.law.b,
-        "b_interval": values(fit.interval(lambda law: law.b)),
+        "a": values(a),
+        "a_interval": values(a_interval),
+        "b": values(b),
+        "b_interval": values(b_interval),
+        "level": level,
+        "intervals_by": fit.intervals_by,
+        "resamples": len(fit.resamples),
         "estimator": fit.estimator,
-        "objective": fit.objective,
+        "objective": values(fit.objective),
+        "in_sample_error": values(in_sample(fit)),
         "noise": values(fit.noise),
         "noise_freedom": fit.noise_freedom,
         "ok": fit.status.ok,
@@ -105,7 +179,17 @@ def _fit(fit: Fit) -> dict[str, object]:
         "convention": fit.convention,
         "runs": fit.n_runs,
         "runs_digest": fit.runs_digest,
+        "unit": fit.unit,
+        "dropped": _named(fit.dropped),
+        "set_aside": _named(fit.set_aside),
+        "frontier": {name: values(column.tolist()) for name, column in vars(fit.frontier).items()},
+        "profiles": [_profile(profile) for profile in fit.profiles],
     }
+
+
+def _profile(profile: Profile) -> dict[str, object]:
+    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(profile).items()}
+    return cast("dict[str, object]", values(plain))
 
 
 def plans_json(plans: Iterable[Plan]) -> list[dict[str, object]]:

@@ -86,13 +86,11 @@ def draw(estimates: Sequence[Estimate], models: Sequence[Model], *, rule: float 
 
 def _html(figure: "Figure", drawn: str, tables: Sequence[Table]) -> str:
     try:
-        from isoflop.report import charts, frame
+        from isoflop.report import frame
         from isoflop.report.figures._landscape import HEIGHT
     except ImportError as error:
         raise _missing(error) from None
-    live = [{"at": f"chart-{i}", "spec": charts.interactive(panel, height=HEIGHT)} for i, panel in enumerate(figure.panels)]
-    values = {"title": TITLE, "figure": figure, "image": charts.address(drawn), "tables": tables}
-    return frame.render("landscape.html.j2", values, live=live, filters={})
+    return frame.alone(TITLE, figure, drawn, tables=tables, height=HEIGHT)
 
 
 def laws_table(fits: Sequence[Published]) -> Table:

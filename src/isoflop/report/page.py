@@ -1,10 +1,9 @@
 """The page: one self-contained HTML file that opens offline."""
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from isoflop.report import appendix, charts, export, frame, tables
 from isoflop.report.answer import answer
@@ -12,6 +11,8 @@ from isoflop.report.figures import Figure, drawings
 from isoflop.report.results import Results
 from isoflop.runs import RunRecord
 from isoflop.store import files
+
+PROOF, LAST = 5, 6  # Figure 6 shows how far the fits can be trusted; residuals, an eighth of the page, are drawn by `isoflop fit --figures`
 
 
 class Drawn(NamedTuple):
@@ -56,6 +57,8 @@ def save(results: Results, drawn: tuple[Drawn, ...], folder: Path) -> Path:
 def _draw(results: Results) -> list[Drawn]:
     every = []
     for drawing in drawings():
+        if drawing.NUMBER > LAST or (drawing.NUMBER > PROOF and not (results.holdout and results.holdout.trials)):
+            continue
         figure = drawing.draw(results)
         if not figure.panels:
             every.append(Drawn(drawing.NUMBER, drawing.TITLE, figure, (), "", b""))
@@ -85,13 +88,7 @@ def render(results: Results, drawn: tuple[Drawn, ...]) -> str:
         "toml": appendix.toml(results),
         "drawn": drawn,
     }
-    return frame.render("page.html.j2", values, live=live, filters={"maths": _maths})
-
-
-def _maths(text: str) -> Markup:
-    """N_opt and C^0.5 as they are printed; escaped first."""
-    lowered = re.sub(r"\b([A-Z])_opt\b", r"<i>\1</i><sub>opt</sub>", str(escape(text)))
-    return Markup(re.sub(r"\b([A-Z])\^([a-z]+|-?[0-9.]*[0-9])", r"<i>\1</i><sup>\2</sup>", lowered))  # noqa: S704  # escaped above
+    return frame.render("page.html.j2", values, live=live)
 
 
 def _order(record: RunRecord) -> tuple[str, float, int, str]:

@@ -9,7 +9,7 @@ from isoflop.plan.data_limits import FUTILE
 from isoflop.plan.estimate import Estimate
 from isoflop.plan.hardware import bill
 from isoflop.plan.overtraining import Smaller
-from isoflop.plan.question import Answer
+from isoflop.plan.question import NATS, Answer
 from isoflop.plan.recipe import Recommendation
 from isoflop.report.laws import brief, exponent
 from isoflop.report.table import DASH, Cell, Row, Table, nats, ratio, row, shown
@@ -31,11 +31,18 @@ def plan(answer: Answer) -> Table:
         )
         for e in answer.estimates.rows
     )
-    head = ("law", "FLOPs", "parameters", "tokens", "tokens per parameter", "loss (nats/token)", "a in N_opt \u221d C^a", "times its largest run")
+    head = ("law", "FLOPs", "parameters", "tokens", "tokens per parameter", _loss_head(answer), "a in N_opt \u221d C^a", "times its largest run")
     note = (
         "Each law counts parameters as its authors did. A loss is for its authors' text and tokens. Ranges of a are as printed; `isoflop laws NAME` says more."
     )
+    if answer.question.unit != NATS:
+        note = f"Losses of your own fits are in {answer.question.unit}; those of published laws in {NATS}. {note}"
     return Table(title=f"Plan for {answer.estimates.goal}", head=head, rows=rows, note=note)
+
+
+def _loss_head(answer: Answer) -> str:
+    unit = answer.question.unit
+    return "loss (nats/token)" if unit == NATS else f"loss ({unit})"
 
 
 def _between(e: Estimate, quantity: str, print_: Callable[[float], str]) -> str:
@@ -181,7 +188,7 @@ def _lifetimes(answer: Answer) -> Table:
     ]
     asked, price = shown(units.count, answer.question.inference_tokens or math.nan), found[0][1].price if found else 1.0
     cost = () if answer.question.cluster is None else ("training and serving cost",)
-    head = ("law", "parameters", "tokens", "tokens per parameter", "loss (nats/token)", "training FLOPs", "inference FLOPs", *cost, "saved in all")
+    head = ("law", "parameters", "tokens", "tokens per parameter", _loss_head(answer), "training FLOPs", "inference FLOPs", *cost, "saved in all")
     worse = "as cheap as one of training; give --inference-mfu" if price == 1 else f"as dear as {units.times(price)} of training"
     note = (
         "The cheapest model, in training and inference together, that reaches the loss of the compute-optimal one (Sardana et al. 2024). "
@@ -238,12 +245,13 @@ def _data(answer: Answer) -> Table:
         "tokens",
         "epochs",
         "worth of the last token",
-        "loss (nats/token)",
+        _loss_head(answer),
         "lost to repetition",
         "free up to (FLOPs)",
         "futile from (FLOPs)",
     )
     epochs = next((d.data.half_worth_epochs for d in answer.details if d.data), math.nan)
+    unit = answer.question.unit.partition(" ")[0]
     worn = f"A repeated token is worth half a new one after {epochs:.0f} epochs, and parameters beyond what the unique tokens need wear out too"
-    note = f"{worn} (Muennighoff et al. 2023). Free: the best model reads nothing twice. Futile: doubling the budget buys less than {FUTILE:g} nats."
+    note = f"{worn} (Muennighoff et al. 2023). Free: the best model reads nothing twice. Futile: doubling the budget buys less than {FUTILE:g} {unit}."
     return Table(title=f"With {asked} unique tokens", head=head, rows=tuple(rows), note=note)

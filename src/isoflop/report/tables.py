@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from isoflop import units
-from isoflop.arch import Shape
+from isoflop.arch import Convention, Shape
 from isoflop.fit import APPROACHES, Fit
 from isoflop.plan import Plan
 from isoflop.published import kaplan
@@ -14,7 +14,12 @@ from isoflop.report.table import DASH, Cell, Row, Table, nats, row
 from isoflop.runs import RunSpec
 from isoflop.validate import Validation
 
-NAMES: Mapping[str, str] = {"envelope": "1. Training curve envelope", "isoflop": "2. IsoFLOP profiles", "parametric": "3. Parametric loss"}
+NAMES: Mapping[str, str] = {
+    "envelope": "1. Training curve envelope",
+    "isoflop": "2. IsoFLOP profiles",
+    "parametric": "3. Parametric loss",
+    "forecast": "By hold-out",
+}
 _RANGES = "Ranges: 10th to 90th percentile of resampled fits; of the loss: for one new run."
 
 
@@ -43,6 +48,9 @@ def approaches(fits: Iterable[Fit], plans: Iterable[Plan], left_out: Iterable[tu
     by_fit, by_plan, missing = {f.approach: f for f in fits}, {p.approach: p for p in plans}, dict(left_out)
     rows = [_approach_row(by_fit[name], by_plan.get(name)) for name in APPROACHES if name in by_fit]
     rows += [row(NAMES.get(name, name), *[DASH] * 5, "could not be fitted", muted=True) for name in missing]
+    if "forecast" in by_plan:
+        convention = next(iter(by_fit.values())).convention
+        rows.append(row(NAMES["forecast"], DASH, DASH, *_recommended(by_plan["forecast"], convention)))
     rows.append(row("Kaplan et al. 2020", f"{kaplan.A_EXPONENT}", f"{kaplan.B_EXPONENT}", DASH, DASH, DASH, DASH, muted=True))
     return Table(
         title="The three approaches",
@@ -174,13 +182,13 @@ def _approach_row(fit: Fit, plan: Plan | None) -> Row:
     name = NAMES[fit.approach]
     a = Cell(f"{fit.law.a:.2f}", _percentiles(*fit.interval(lambda law: law.a)))
     b = Cell(f"{fit.law.b:.2f}", _percentiles(*fit.interval(lambda law: law.b)))
-    if plan is None:
-        return row(name, a, b, DASH, DASH, DASH, DASH)
-    real = f"{units.count(plan.shape.params.count(fit.convention))} on {units.count(plan.shape_tokens)} tokens"
-    return row(
-        name,
-        a,
-        b,
+    return row(name, a, b, *([DASH] * 4 if plan is None else _recommended(plan, fit.convention)))
+
+
+def _recommended(plan: Plan, convention: Convention) -> tuple[Cell, ...]:
+    """Params, tokens, loss and the nearest real shape."""
+    real = f"{units.count(plan.shape.params.count(convention))} on {units.count(plan.shape_tokens)} tokens"
+    return (
         Cell(units.count(plan.params), counts(*plan.params_interval)),
         Cell(units.count(plan.tokens), counts(*plan.tokens_interval)),
         Cell(nats(plan.loss), between(*plan.loss_interval)),

@@ -47,6 +47,19 @@ def write(path: Path, data: bytes) -> None:
             aside.unlink()
 
 
+def through(path: Path, data: bytes) -> None:
+    """Write into a pipe or a device, which stays what it is.
+
+    Raises:
+        StoreError: As `write`.
+    """
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise in_words(error, path) from error
+
+
 def remove(path: Path) -> None:
     """Remove a file, if it is there.
 

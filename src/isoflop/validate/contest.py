@@ -10,8 +10,9 @@ from isoflop import design, units
 from isoflop.arch import Shape
 from isoflop.design import Text
 from isoflop.errors import ValidationError
-from isoflop.fit.result import Approach, Fit
+from isoflop.fit.result import Fit
 from isoflop.plan import Plan
+from isoflop.plan.allocation import By
 from isoflop.published.kaplan import through
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.study import Study
@@ -38,7 +39,7 @@ class Validation:
     plan: Plan  # the plan that chose the optimum
     contenders: tuple[Contender, ...]  # by rising loss; a diverged one last
     predicted: float  # loss of the optimum, nats per token
-    predicted_by: Approach
+    predicted_by: By
     interval: Interval  # 10th to 90th percentile, for one new run
     observed: float
     same_as: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # a rival without a run of its own -> who has its shape
@@ -64,16 +65,19 @@ class Validation:
 
 
 def chosen(plans: Sequence[Plan]) -> Plan:
-    """The size that is the middle one of all approaches, so that none that goes astray decides; the loss by Approach 3 if it was made.
+    """The plan by the forecast, which is of what predicted held-out budgets best.
 
-    A handful of optima seldom determine an irreducible loss, and without one the frontiers of Approaches 1 and 2 fall too fast beyond the sweep.
-    Near the optimum loss is flat in size, so that Approach 3's loss at its own optimum will do.
+    Without one, the size that is the middle one of all approaches, so that none that goes astray decides, and the loss by Approach 3 if it was made: a
+    handful of optima seldom determine an irreducible loss, and near the optimum loss is flat in size.
 
     Raises:
         ValidationError: There is no plan.
     """
     if not plans:
         raise ValidationError("no approach could be fitted, so there is no optimum to prove. `isoflop fit` shows why.")
+    forecast = next((p for p in plans if p.approach == "forecast"), None)
+    if forecast is not None:
+        return forecast
     ordered = sorted(plans, key=lambda p: p.params)
     middle = ordered[(len(ordered) - 1) // 2]
     by = next((p for p in plans if p.approach == "parametric"), middle)
@@ -149,6 +153,6 @@ def _nearest(plan: Plan, params: float) -> Shape:
 
 def _kaplan(fits: Sequence[Fit], plan: Plan) -> Shape:
     """The shape nearest to the size that Kaplan's exponent reaches at the target from the smallest optimum seen."""
-    frontier = next(f for f in fits if f.approach == plan.approach).frontier
+    frontier = next((f for f in fits if f.approach == plan.approach), fits[0]).frontier
     law = through(float(frontier.flops[0]), float(frontier.params[0]), float(frontier.tokens[0]))
     return _nearest(plan, float(law.optimum(plan.flops).params))

@@ -1,4 +1,4 @@
-"""Figures of the page, one draw() a file; a file put here has a place in the page by itself.
+"""Figures, one draw() a file, of a study or of any runs; a file put here has a place in the page by itself.
 
 Points are runs, lines are fits, a star is an optimum, a line turns dashed where the data end, a band is an interval and says its level.
 """
@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import altair as alt
 
 from isoflop import _registry
-from isoflop.report.results import Results
+from isoflop.report.results import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,11 @@ class Figure:
 class Drawing(Protocol):
     """What every module of this folder offers."""
 
-    NUMBER: int  # place in the page; 1 to 4 are the paper's
+    __name__: str  # ends in the file's
+    NUMBER: int  # place in the page; 1 to 4 are the paper's, 5 is the proof, and those after it show how far the fits can be trusted
     TITLE: str
 
-    def draw(self, results: Results) -> Figure:
+    def draw(self, results: Findings) -> Figure:
         """The figure of finished results; no fitting, no files."""
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from isoflop.report.figures import _look
+from isoflop.runs import NATS
 
 Domain = tuple[float, float]
 Row = Mapping[str, Any]  # field -> value
@@ -18,6 +20,8 @@ Row = Mapping[str, Any]  # field -> value
 # Vega would print 1e+11 and 1.5G where people write 1e11 and 1.5B. Constant expressions: no word of a user's ever comes into one.
 _FLOPS_LABEL = "replace(format(datum.value, '.2~e'), 'e+', 'e')"
 _COUNT_LABEL = "replace(format(datum.value, '.3~s'), 'G', 'B')"
+PERCENT_LABEL = "(datum.value ? format(datum.value, '+.3~g') : '0') + ' %'"
+FACTOR_LABEL = "format(datum.value, '.3~g') + '\u00d7'"
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7))
 
 
@@ -49,9 +53,9 @@ def flops(field: str, limits: Domain, *, title: str = "training compute (FLOPs)"
     return alt.X(f"{field}:Q", title=title, scale=_log(limits), axis=alt.Axis(values=ticks(limits), labelExpr=_FLOPS_LABEL))
 
 
-def params_x(field: str, limits: Domain) -> alt.X:
-    """Horizontal axis of parameters."""
-    return alt.X(f"{field}:Q", title="parameters", scale=_log(limits), axis=alt.Axis(values=ticks(limits), labelExpr=_COUNT_LABEL))
+def count_x(field: str, limits: Domain, *, title: str = "parameters") -> alt.X:
+    """Horizontal axis of parameters or tokens."""
+    return alt.X(f"{field}:Q", title=title, scale=_log(limits), axis=alt.Axis(values=ticks(limits), labelExpr=_COUNT_LABEL))
 
 
 def count(field: str, limits: Domain, *, title: str) -> alt.Y:
@@ -59,9 +63,35 @@ def count(field: str, limits: Domain, *, title: str) -> alt.Y:
     return alt.Y(f"{field}:Q", title=title, scale=_log(limits), axis=alt.Axis(values=ticks(limits), labelExpr=_COUNT_LABEL))
 
 
-def loss(field: str, limits: Domain) -> alt.Y:
+def loss(field: str, limits: Domain, *, unit: str = NATS) -> alt.Y:
     """Vertical axis of loss."""
-    return alt.Y(f"{field}:Q", title="loss (nats/token)", scale=_log(limits), axis=alt.Axis(values=_linear_ticks(limits), format=".4~g"))
+    return alt.Y(f"{field}:Q", title=loss_in(unit), scale=_log(limits), axis=alt.Axis(values=_linear_ticks(limits), format=".4~g"))
+
+
+def loss_in(unit: str, name: str = "loss") -> str:
+    """Loss with its unit, for titles."""
+    return f"{name} ({short_unit(unit)})"
+
+
+def short_unit(unit: str) -> str:
+    """A unit as axes have it. Titles of tooltips become part of an expression, so nothing but letters, digits, spaces and a stroke is left of it."""
+    return "nats/token" if unit == NATS else re.sub("[^A-Za-z0-9 /]", "", unit)[:40]
+
+
+def percent(field: str, limit: float, *, title: str) -> alt.Y:
+    """Vertical axis of errors in percent, as far down as up."""
+    scale = alt.Scale(domain=[-limit, limit], nice=False)
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(values=_linear_ticks((-limit, limit)), labelExpr=PERCENT_LABEL))
+
+
+def factor_x(field: str, limits: Domain, *, title: str) -> alt.X:
+    """Horizontal axis of factors."""
+    return alt.X(f"{field}:Q", title=title, scale=_log(limits), axis=alt.Axis(values=ticks(limits), labelExpr=FACTOR_LABEL))
+
+
+def factor(field: str, limits: Domain, *, title: str) -> alt.Y:
+    """Vertical axis of factors."""
+    return alt.Y(f"{field}:Q", title=title, scale=_log(limits), axis=alt.Axis(values=ticks(limits), labelExpr=FACTOR_LABEL))
 
 
 def color(field: str, values: Sequence[float] | np.ndarray[Any, Any], *, title: str, kind: str, legend: bool = True) -> alt.Color:
@@ -107,6 +137,7 @@ def tip_count(field: str, title: str) -> alt.Tooltip:
 
 
 def tip_loss(field: str = "loss", title: str = "loss (nats/token)") -> alt.Tooltip:
+    """A loss; `title` is ours or comes from `loss_in`."""
     return alt.Tooltip(f"{field}:Q", title=title, format=".4f")
 
 

@@ -1,5 +1,7 @@
 """How the optimum moves with compute: the layers that Figures 1 to 3 share."""
 
+import warnings
+from collections.abc import Mapping
 from typing import Literal
 
 import altair as alt
@@ -7,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop import units
+from isoflop.errors import FitError
 from isoflop.fit.result import Fit, Frontier
-from isoflop.laws import Allocation
-from isoflop.plan import Plan
+from isoflop.laws import Allocation, Law
 from isoflop.report.figures import _axes, _look
 from isoflop.report.figures._axes import Domain, Place
-from isoflop.report.results import LEVEL, Results
+from isoflop.report.results import LEVEL, Findings, plan_of
 
 Floats = NDArray[np.float64]
 Quantity = Literal["params", "tokens"]
@@ -22,10 +24,10 @@ _GRID = 33  # points along a line that is straight in log-log, or nearly
 _MOST_POINTS = 90  # of Approach 1's many hundred; more overlap
 
 
-def compute_limits(results: Results) -> Domain:
-    """From the smallest run to beyond the target, with room for a label."""
-    low, high = float(results.runs.flops.min()), max(results.study.target, float(results.runs.flops.max()))
-    return (low / 1.6, high * 2.6)
+def compute_limits(found: Findings) -> Domain:
+    """From the smallest run to beyond the largest and the target, with room for a label."""
+    low, high = float(found.runs.flops.min()), float(found.runs.flops.max())
+    return (low / 1.6, max(found.target or 0.0, high) * 2.6)
 
 
 def grid(limits: Domain, reach: float) -> Floats:
@@ -38,19 +40,29 @@ def column(source: Allocation | Frontier, quantity: Quantity) -> Floats:
     return np.asarray(source.params if quantity == "params" else source.tokens, dtype=float)
 
 
+def best(law: Law, budgets: Floats, quantity: Quantity) -> Floats:
+    """Optimal params or tokens; NaN where the law has no optimum."""
+    try:
+        return column(law.optimum(budgets), quantity)
+    except FitError:
+        return np.full(1, np.nan) if budgets.size == 1 else np.concatenate([best(law, one, quantity) for one in budgets[:, None]])
+
+
 def band(fit: Fit, quantity: Quantity, budgets: Floats) -> tuple[Floats, Floats]:
     """10th and 90th percentile of the optimum over the resamples at each budget; empty where there are none."""
     if not fit.resamples:
         return np.empty(0), np.empty(0)
-    values = np.stack([column(law.optimum(budgets), quantity) for law in fit.resamples])
-    low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    values = np.stack([best(law, budgets, quantity) for law in fit.resamples])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # budgets at which no resample has an optimum
+        low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 
 
 def lines(fit: Fit, quantity: Quantity, limits: Domain, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """A fit's band and line, dashed beyond the largest run."""
     look, budgets = _look.APPROACH[fit.approach], grid(limits, fit.reach_flops)
-    optimum = column(fit.law.optimum(budgets), quantity)
+    optimum = best(fit.law, budgets, quantity)
     low, high = band(fit, quantity, budgets)
     shade = [{"flops": c, "low": lo, "high": hi} for c, lo, hi in zip(budgets, low, high, strict=False)]
     area = alt.MarkDef(type="area", color=look.color, opacity=_look.BAND, clip=True)
@@ -63,15 +75,28 @@ def lines(fit: Fit, quantity: Quantity, limits: Domain, x: alt.X, y: alt.Y) -> l
     return layers
 
 
-def power_law(results: Results, fit: Fit, quantity: Quantity) -> alt.LayerChart:
+def power_law(found: Findings, fit: Fit, quantity: Quantity) -> alt.LayerChart:
     """The optima that a fit was drawn through, its line, and a star at the target."""
-    limits, found = compute_limits(results), column(fit.frontier, quantity)
+    (low, high), optima = compute_limits(found), column(fit.frontier, quantity)
+    limits = (min(low, float(fit.frontier.flops.min()) / 1.6), high)  # an envelope may begin inside its runs
     budgets = grid(limits, fit.reach_flops)
-    y_limits = _axes.domain(found, column(fit.law.optimum(budgets), quantity), *band(fit, quantity, budgets), pad=0.06)
+    y_limits = _axes.domain(optima, best(fit.law, budgets, quantity), *band(fit, quantity, budgets), pad=0.06)
     x, y = _axes.flops("flops", limits), _axes.count("value", y_limits, title=TITLES[quantity])
-    plan = results.plan(fit.approach)
-    stars = _target(plan, quantity, x, y) if plan else []
-    return _axes.plot([*lines(fit, quantity, limits, x, y), _optima(fit, quantity, x, y), *stars])
+    return _axes.plot([*lines(fit, quantity, limits, x, y), _optima(fit, quantity, x, y), *_named(found, fit, quantity, {"x": x, "y": y})])
+
+
+def at_target(found: Findings, fit: Fit) -> tuple[float, float, float] | None:
+    """Params, tokens and loss at the target: of the plan, or of the fit itself where none was made; None without a target."""
+    plan = plan_of(found, fit.approach)
+    if plan:
+        return plan.params, plan.tokens, plan.loss
+    if found.target is None or found.plans:  # a study whose plan leaves this approach out has said why
+        return None
+    try:
+        optimum = fit.law.optimum(found.target)
+    except FitError:
+        return None
+    return float(optimum.params), float(optimum.tokens), float(optimum.loss)
 
 
 def _optima(fit: Fit, quantity: Quantity, x: alt.X, y: alt.Y) -> alt.Chart:
@@ -83,9 +108,34 @@ def _optima(fit: Fit, quantity: Quantity, x: alt.X, y: alt.Y) -> alt.Chart:
     return _axes.layer(rows, mark, {"x": x, "y": y, "tooltip": [_axes.tip_flops("flops"), _axes.tip_count("value", TITLES[quantity])]})
 
 
-def _target(plan: Plan, quantity: Quantity, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    value, look = plan.params if quantity == "params" else plan.tokens, _look.APPROACH[plan.approach]
-    rows = [{"flops": plan.flops, "value": value, "text": units.count(value)}]
-    tooltip = [_axes.tip_flops("flops", "target (FLOPs)"), _axes.tip_count("value", TITLES[quantity])]
-    place = Place(dx=6, dy=15, align="left")
-    return [_axes.layer(rows, _look.star(look.color), {"x": x, "y": y, "tooltip": tooltip}), *_axes.label(rows, {"x": x, "y": y}, place, color=look.color)]
+def star(found: Findings, fit: Fit, quantity: Quantity, at: Mapping[str, object]) -> list[alt.Chart]:
+    """The optimum at the target; nothing without one."""
+    optimum, look = at_target(found, fit), _look.APPROACH[fit.approach]
+    if optimum is None:
+        return []
+    rows = [{"flops": found.target, "value": optimum[BOTH.index(quantity)], "by": look.label}]
+    tooltip = [alt.Tooltip("by:N", title="fit"), _axes.tip_flops("flops", "target (FLOPs)"), _axes.tip_count("value", TITLES[quantity])]
+    return [_axes.layer(rows, _look.star(look.color), {**at, "tooltip": tooltip})]
+
+
+def _named(found: Findings, fit: Fit, quantity: Quantity, at: Mapping[str, object]) -> list[alt.Chart]:
+    """The star with its value."""
+    optimum, color = at_target(found, fit), _look.APPROACH[fit.approach].color
+    if optimum is None:
+        return []
+    value = optimum[BOTH.index(quantity)]
+    rows = [{"flops": found.target, "value": value, "text": units.count(value)}]
+    return [*star(found, fit, quantity, at), *_axes.label(rows, at, Place(dx=6, dy=15, align="left"), color=color)]
+
+
+def exponents(fit: Fit) -> str:
+    """N_opt and D_opt as powers of compute, where they are."""
+    if not (np.isfinite(fit.law.a) and np.isfinite(fit.law.b)):
+        return "whose exponents change with compute"
+    return f"N_opt \u221d C^{fit.law.a:.2f} and D_opt \u221d C^{fit.law.b:.2f}"
+
+
+def extras(found: Findings, fit: Fit) -> str:
+    """What else is seen beside a fit's line: intervals and a star."""
+    words = ", with 80 % intervals" if fit.resamples else ""
+    return words + ("; the star is the target budget." if at_target(found, fit) else ".")

@@ -10,12 +10,12 @@ import numpy as np
 
 from isoflop import units
 from isoflop.compare import Model
-from isoflop.errors import FitError
-from isoflop.laws import Floats, Law
+from isoflop.laws import Law
 from isoflop.plan.estimate import Estimate
 from isoflop.published import Published
-from isoflop.report.figures import Figure, Panel, _axes, _labels, _look
+from isoflop.report.figures import Figure, Panel, _axes, _frontier, _labels, _look
 from isoflop.report.figures._axes import Domain, Place
+from isoflop.report.figures._frontier import Quantity
 from isoflop.report.figures._labels import Named
 
 HEIGHT = 420  # pixels of the plot
@@ -29,7 +29,6 @@ _PAPERS = {"hoffmann1": _look.APPROACH["envelope"].color, "hoffmann2": _look.APP
 _NEAR = 100.0  # times beyond the laws and the plan: a model farther off would press all else into a corner
 # beside those of the approaches: told apart in the three common kinds of colour blindness by lightness, after Okabe and Ito 2008 and Tol 2021
 _OTHERS = ("#882255", "#c99700", "#56b4e9", "#332288", "#e377c2", "#7a5230", "#0b3d2e", "#ee8866")
-_NAMES = {"params": "parameters", "tokens": "tokens"}
 _ALT = "Optimal parameters and tokens against training compute on log axes, a line for each law, a point for each known model."
 
 
@@ -94,12 +93,12 @@ def _compute(estimates: Sequence[Estimate], models: Sequence[Model]) -> Domain:
 
 
 def _panel(
-    lines: Sequence[Line], models: Sequence[Model], optima: Sequence[Named], *, rule: float | None, quantity: str, limits: Domain, widths: Sequence[float]
+    lines: Sequence[Line], models: Sequence[Model], optima: Sequence[Named], *, rule: float | None, quantity: Quantity, limits: Domain, widths: Sequence[float]
 ) -> alt.LayerChart:
     budgets = np.geomspace(*limits, _GRID)
-    values = [_best(line.law, budgets, quantity) for line in lines]
+    values = [_frontier.best(line.law, budgets, quantity) for line in lines]
     heights = _axes.domain(*values, [getattr(m, quantity) for m in models], [one.y for one in optima], pad=0.03)
-    at = {"x": _axes.flops("flops", limits), "y": _axes.count("value", heights, title=_NAMES[quantity])}
+    at = {"x": _axes.flops("flops", limits), "y": _axes.count("value", heights, title=_frontier.TITLES[quantity])}
     layers = [layer for line in lines for layer in _line(line, quantity, limits, at)]
     layers += [layer for line in lines if line.color == _look.KAPLAN for layer in _said(line, quantity, limits, at)]
     layers += [_rule(rule, at)] if rule else []
@@ -108,27 +107,27 @@ def _panel(
     return _axes.plot([*layers, _legend(lines, at)] if quantity == "params" else layers)
 
 
-def _line(line: Line, quantity: str, limits: Domain, at: Mapping[str, object]) -> list[alt.Chart]:
+def _line(line: Line, quantity: Quantity, limits: Domain, at: Mapping[str, object]) -> list[alt.Chart]:
     """Thin below the law's data, thick within, dashed beyond."""
     first, last = line.fit.fitted_flops[0], line.fit.reach_flops
     edges = (limits[0], first if math.isfinite(first) else limits[0], last if math.isfinite(last) else limits[0], limits[1])
-    tooltip = [alt.Tooltip("law:N", title="law"), _axes.tip_flops("flops"), _axes.tip_count("value", f"optimal {_NAMES[quantity]}")]
+    tooltip = [alt.Tooltip("law:N", title="law"), _axes.tip_flops("flops"), _axes.tip_count("value", f"optimal {_frontier.TITLES[quantity]}")]
     layers = []
     for (width, dash), low, high in zip(_PARTS.values(), edges, edges[1:], strict=False):
         ends = (max(low, limits[0]), min(high, limits[1]))
         if ends[0] < ends[1]:
             budgets = np.geomspace(*ends, _GRID)
-            values = _best(line.law, budgets, quantity)
+            values = _frontier.best(line.law, budgets, quantity)
             rows = [{"flops": c, "value": v, "law": line.fit.title} for c, v in zip(budgets, values, strict=True) if math.isfinite(v)]
             mark = alt.MarkDef(type="line", color=line.color, strokeWidth=width, strokeDash=dash, clip=True)
             layers.append(_axes.layer(rows, mark, {**at, "tooltip": tooltip}))
     return layers
 
 
-def _said(line: Line, quantity: str, limits: Domain, at: Mapping[str, object]) -> list[alt.Chart]:
+def _said(line: Line, quantity: Quantity, limits: Domain, at: Mapping[str, object]) -> list[alt.Chart]:
     """The law's title at its line: grey and the green of Approach 3 are nearly one to some eyes."""
     middle = math.sqrt(limits[0] * limits[1])
-    rows = [{"flops": middle, "value": float(_best(line.law, np.array([middle]), quantity)[0]), "text": line.fit.title}]
+    rows = [{"flops": middle, "value": float(_frontier.best(line.law, np.array([middle]), quantity)[0]), "text": line.fit.title}]
     place = Place(-9, -5, "right", _TYPE) if quantity == "params" else Place(7, 12, "left", _TYPE)  # its line is the steepest of sizes, the flattest of tokens
     return _axes.label(rows, at, place, color=_look.MUTED)
 
@@ -138,8 +137,12 @@ def _rule(budget: float, at: Mapping[str, object]) -> alt.Chart:
     return _axes.layer([{"flops": budget}], mark, {"x": at["x"], "tooltip": [_axes.tip_flops("flops", "planned budget (FLOPs)")]})
 
 
-def _stars(optima: Sequence[Named], colors: Sequence[str], quantity: str, at: Mapping[str, object]) -> list[alt.Chart]:
-    tooltip = [alt.Tooltip("law:N", title="law"), _axes.tip_flops("flops", "planned budget (FLOPs)"), _axes.tip_count("value", f"optimal {_NAMES[quantity]}")]
+def _stars(optima: Sequence[Named], colors: Sequence[str], quantity: Quantity, at: Mapping[str, object]) -> list[alt.Chart]:
+    tooltip = [
+        alt.Tooltip("law:N", title="law"),
+        _axes.tip_flops("flops", "planned budget (FLOPs)"),
+        _axes.tip_count("value", f"optimal {_frontier.TITLES[quantity]}"),
+    ]
     return [
         _axes.layer([{"flops": one.x, "value": one.y, "law": one.text}], _look.star(color, size=290), {**at, "tooltip": tooltip})
         for one, color in zip(optima, colors, strict=False)
@@ -147,7 +150,7 @@ def _stars(optima: Sequence[Named], colors: Sequence[str], quantity: str, at: Ma
     ]
 
 
-def _points(models: Sequence[Model], quantity: str, at: Mapping[str, object]) -> list[alt.Chart]:
+def _points(models: Sequence[Model], quantity: Quantity, at: Mapping[str, object]) -> list[alt.Chart]:
     counts = [_axes.tip_count("params", "parameters"), _axes.tip_count("tokens", "tokens")]
     tooltip = [alt.Tooltip("text:N", title="model"), *counts, _axes.tip_flops("flops", "FLOPs (6ND)")]
     layers = []
@@ -159,7 +162,7 @@ def _points(models: Sequence[Model], quantity: str, at: Mapping[str, object]) ->
     return layers
 
 
-def _rings(models: Sequence[Model], quantity: str, at: Mapping[str, object]) -> list[alt.Chart]:
+def _rings(models: Sequence[Model], quantity: Quantity, at: Mapping[str, object]) -> list[alt.Chart]:
     """The outlines of the points once more, over the stars that hide some."""
     shapes: dict[str, list[Model]] = {"circle": [], "diamond": []}
     for one in models:
@@ -175,7 +178,7 @@ def _rings(models: Sequence[Model], quantity: str, at: Mapping[str, object]) -> 
     ]
 
 
-def _names(models: Sequence[Model], quantity: str, plots: Sequence[_labels.Plot], optima: Sequence[Named], at: Mapping[str, object]) -> list[alt.Chart]:
+def _names(models: Sequence[Model], quantity: Quantity, plots: Sequence[_labels.Plot], optima: Sequence[Named], at: Mapping[str, object]) -> list[alt.Chart]:
     points = [Named(m.flops, getattr(m, quantity), m.title) for m in models]
     by_place: dict[Place, list[dict[str, object]]] = defaultdict(list)
     for point, place in zip(points, _labels.places(points, marks=optima, plots=plots, size=_TYPE), strict=True):
@@ -197,15 +200,6 @@ def _legend(lines: Sequence[Line], at: Mapping[str, object]) -> alt.Chart:
     legend = alt.Legend(symbolType="stroke", symbolStrokeWidth=2.5, columns=1, labelLimit=370)
     color = alt.Color("name:N", title=None, scale=scale, legend=legend)  # no sort: Vega-Lite would make an expression of the titles
     return _axes.layer(({"name": name, "flops": math.nan, "value": math.nan} for name in names), alt.MarkDef(type="line"), {**at, "color": color})
-
-
-def _best(law: Law, budgets: Floats, quantity: str) -> Floats:
-    """Optimal params or tokens; NaN where the law has no optimum."""
-    try:
-        optimum = law.optimum(budgets)
-    except FitError:
-        return np.full(1, math.nan) if budgets.size == 1 else np.concatenate([_best(law, one, quantity) for one in budgets[:, None]])
-    return np.asarray(optimum.params if quantity == "params" else optimum.tokens, dtype=float)
 
 
 def _caption(lines: Sequence[Line], models: Sequence[Model], estimates: Sequence[Estimate], rule: float | None, *, left_out: int) -> str:

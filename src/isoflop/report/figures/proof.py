@@ -7,7 +7,7 @@ from isoflop import units
 from isoflop.report import contenders
 from isoflop.report.figures import Figure, Panel, _axes, _look
 from isoflop.report.figures._axes import Domain, Place, Row
-from isoflop.report.results import LEVEL, LossLaw, Results
+from isoflop.report.results import LEVEL, Findings, LossLaw, Results
 from isoflop.runs import RunRecord
 from isoflop.validate import OPTIMUM, Contender, Validation
 
@@ -17,8 +17,10 @@ TITLE = "The proof"
 _ALT = "Loss against parameters at the target budget: the predicted curve with its interval, and the measured loss of each model trained."
 
 
-def draw(results: Results) -> Figure:
+def draw(results: Findings) -> Figure:
     """Predicted and measured losses at the target budget."""
+    if not isinstance(results, Results):
+        return Figure(caption="Nothing is drawn: what a proof needs is trained by a study, and these are runs alone.", alt=_ALT, panels=())
     proof = results.validation
     if proof is None:
         why = results.proof_note or "the prediction has not been put to the proof."
@@ -31,7 +33,7 @@ def _chart(results: Results, proof: Validation) -> alt.LayerChart:
     measured = [(c, c.record.loss) for c in proof.contenders if c.record.loss is not None]
     sizes = [_size(results, c.record) for c, _ in measured] + [proof.plan.params]
     curve = _curve(results, proof, (min(sizes) / 2.2, max(sizes) * 2.2))
-    x = _axes.params_x("params", (min(sizes) / 2.5, max(sizes) * 2.5))
+    x = _axes.count_x("params", (min(sizes) / 2.5, max(sizes) * 2.5))
     losses = [loss for _, loss in measured] + [row[edge] for row in curve for edge in ("low", "high")]
     y = _axes.loss("loss", _axes.domain(losses, proof.interval, [proof.predicted], pad=0.12))
     marks = [layer for c, _ in measured for layer in _measured(results, proof, c, x, y)]
@@ -91,7 +93,7 @@ def _caption(results: Results, proof: Validation) -> str:
     words = f"Each mark is a model trained with {units.flops(proof.flops)} FLOPs, {proof.reach:.1f} times the largest run of the sweep. "
     if results.fit("parametric"):
         words += f"The dashed line is what Approach 3, fitted to {len(results.runs)} smaller runs, predicts for each size there, with its 80 % interval. "
-    by = _look.APPROACH[proof.predicted_by].label
+    by = "what predicted held-out budgets best" if proof.predicted_by == "forecast" else _look.APPROACH[proof.predicted_by].label
     words += f"The grey bar is the 80 % interval for one new run at the predicted optimum, by {by}."
     lost = [contenders.mark(proof, c.label) for c in proof.contenders if c.record.loss is None]
     return words + (f" Not drawn, for it has no loss: {', '.join(lost)}." if lost else "")

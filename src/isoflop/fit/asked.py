@@ -1,0 +1,166 @@
+"""What a person typed of a fit, read; whatever cannot be meant is refused here."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast, get_args
+
+import numpy as np
+
+from isoflop import _registry, units
+from isoflop.arch import Convention
+from isoflop.errors import FitError, UsageError
+from isoflop.fit import APPROACHES, Approach, Fit, Fits, Profile, _bootstrap, fit, fit_all
+from isoflop.fit.forecast import combine
+from isoflop.fit.holdout import hold_out
+from isoflop.runs import Runs
+
+ALL = "all"
+LEVEL = 0.8  # from the 10th to the 90th percentile, as in Hoffmann et al. 2022, Table 2
+MOST_RESAMPLES = 100_000  # assumption: their laws take a gigabyte
+HELD_OUT_RESAMPLES = 40  # of each fit of a hold-out; its quartiles are good to a sixth
+ROUND = (1.0, 2.0, 3.0, 5.0)  # leading digits of a budget that nobody said
+AHEAD = 10.0  # times the largest run: where a budget that nobody said lies, a decade as planners go beyond their sweeps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The words of `isoflop fit`, as typed; None is what was not said."""
+
+    approach: str = ALL
+    law: str | None = None
+    estimator: str | None = None
+    delta: float | None = None
+    method: str | None = None
+    rule: str | None = None
+    columns: tuple[str, ...] = ()
+    where: str | None = None
+    kind: str | None = None
+    count: str | None = None
+    tolerance: float | None = None
+    every_point: bool = False
+    at: str | None = None
+    resamples: int = _bootstrap.RESAMPLES
+    seed: int = 0
+    level: float = LEVEL
+    keep_all: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise UsageError(f"--level {self.level:g} is no share of the resamples between the ends of an interval. Give one between 0 and 1, such as 0.8.")
+        if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
+            raise UsageError(f"--delta {self.delta:g} is where Huber's loss turns from squares to lines, so it must be finite and positive, such as 0.001.")
+        if not 0 <= self.resamples <= MOST_RESAMPLES:
+            raise UsageError(f"--resamples {self.resamples} cannot be drawn: give a number from 0 (no intervals) to {MOST_RESAMPLES}.")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"--seed {self.seed} cannot begin a draw: give a number from 0 to {2**63 - 1}.")
+        if self.tolerance is not None and not 0 <= self.tolerance < 1:
+            raise UsageError(f"--budget-tolerance {self.tolerance:g} is how far FLOPs of one budget may lie apart. Give a share from 0 to 1, such as 0.1.")
+        if self.count is not None:
+            _registry.check(self.count, get_args(Convention), noun="way to count parameters")
+
+    @property
+    def of_files(self) -> tuple[str, ...]:
+        """Options said that are about reading files."""
+        said = {
+            "--map": self.columns, "--where": self.where, "--from": self.kind, "--count": self.count, "--budget-tolerance": self.tolerance,
+            "--every-point": self.every_point,
+        }  # fmt: skip
+        return tuple(name for name, value in said.items() if value not in {None, (), False})
+
+    @property
+    def convention(self) -> Convention | None:
+        """How parameters are to be counted; None where nobody said."""
+        return cast("Convention | None", self.count)
+
+    @property
+    def one(self) -> Approach | None:
+        """The approach, if it is not to be all.
+
+        Raises:
+            UnknownNameError: No such approach.
+        """
+        by_number = {str(number): name for number, name in enumerate(APPROACHES, start=1)}
+        name = by_number.get(self.approach, self.approach.lower())
+        if name == ALL:
+            return None
+        _registry.check(name, (ALL, *APPROACHES), noun="approach")
+        return cast("Approach", name)
+
+    @property
+    def mapping(self) -> Mapping[str, str]:
+        """Columns by what they are taken for.
+
+        Raises:
+            UsageError: Not NAME=COLUMN, or one name twice.
+        """
+        pairs: dict[str, str] = {}
+        for entry in (part for words in self.columns for part in words.split(",")):
+            name, equals, column = (word.strip() for word in entry.partition("="))
+            if not (name and equals and column):
+                raise UsageError(f"--map {entry!r} does not say which column is what. Write it as NAME=COLUMN, such as params=non_emb_params.")
+            if pairs.get(name, column) != column:
+                raise UsageError(f"--map says {name} twice: {pairs[name]} and {column}. Give one.")
+            pairs[name] = column
+        return pairs
+
+
+def fits(runs: Runs, asked: Asked, *, on_progress: Callable[[str, float], None] | None = None) -> Fits:
+    """Fit as was asked.
+
+    Raises:
+        UsageError: An option that the approach does not have, or a name that is on no menu.
+        FitError: The runs determine no law.
+    """
+    approach = asked.one
+    if approach is None:
+        return fit_all(
+            runs, law=asked.law, estimator=asked.estimator, delta=asked.delta, method=asked.method, rule=asked.rule, resamples=asked.resamples,
+            seed=asked.seed, keep_all=asked.keep_all, on_progress=on_progress,
+        )  # fmt: skip
+
+    def make(some: Runs, drawn: int) -> Fit:
+        return fit(
+            some, approach=approach, law=asked.law, estimator=asked.estimator, delta=asked.delta, method=asked.method, rule=asked.rule, resamples=drawn,
+            seed=asked.seed, keep_all=asked.keep_all,
+        )  # fmt: skip
+
+    return _alone(make, runs, asked, on_progress=on_progress)
+
+
+def _alone(make: Callable[[Runs, int], Fit], runs: Runs, asked: Asked, *, on_progress: Callable[[str, float], None] | None) -> Fits:
+    """One approach by itself, with its own hold-out: what a fit says of its own runs is no measure of what it says beyond them."""
+    found = make(runs, asked.resamples)
+    aside, residuals = {entry.id for entry in found.set_aside}, found.residuals[np.isfinite(found.residuals)]
+    noise = 1.4826 * float(np.median(np.abs(residuals))) if residuals.size else 0.0  # that of a normal distribution with such a median
+    sound = runs.take(np.flatnonzero([run not in aside for run in runs.ids]))
+    tell = None if on_progress is None else lambda share: on_progress("holding budgets out", share)
+    name = f"parametric {found.form}" if found.approach == "parametric" else found.approach
+    held = hold_out(sound, {name: lambda below: make(below, HELD_OUT_RESAMPLES)}, profiles=found.profiles or _profiles(sound), noise=noise, on_progress=tell)
+    return Fits(fits=(found,), left_out=(), holdout=held, forecast=combine({name: found}, held, noise=noise))
+
+
+def _profiles(runs: Runs) -> tuple[Profile, ...]:
+    """IsoFLOP profiles, whose minima a hold-out predicts whatever the approach; none where the runs lie in none."""
+    try:
+        return fit(runs, approach="isoflop", resamples=0, keep_all=True).profiles
+    except FitError:
+        return ()
+
+
+def budget(runs: Runs, asked: Asked, *, target: float | None = None) -> float:
+    """FLOPs to predict: those said, else the target of a study, else a round number about ten times the largest run.
+
+    Raises:
+        UnitError: What was said is no quantity.
+    """
+    if asked.at is not None:
+        return units.read(asked.at)
+    return target or _round(AHEAD * float(runs.flops.max()))
+
+
+def _round(flops: float) -> float:
+    """The nearest of 1, 2, 3 and 5 times a power of ten."""
+    power = math.floor(math.log10(flops))
+    steps = [float(f"{digit * 10:g}e{power + up - 1}") for up in (0, 1) for digit in ROUND]
+    return min(steps, key=lambda step: abs(math.log(step / flops)))

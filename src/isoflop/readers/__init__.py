@@ -1,0 +1,128 @@
+"""Readers: files of runs made elsewhere -> Runs. One file a format; what is left out is counted with its reason.
+
+A format's file offers `certainty` and `open`; columns are found by `_columns`, rows chosen by `_where`, collected by `_collect` and made into runs
+by `_reduce`. Nothing that is read is unpickled or executed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from isoflop import _registry
+from isoflop.arch import Convention
+from isoflop.errors import FitError, UsageError
+from isoflop.readers._budgets import TOLERANCE
+from isoflop.readers._columns import ROLES
+from isoflop.runs import Runs
+
+HEAD = 1 << 16  # bytes of a file that formats are told apart by
+Progress = Callable[[str, float], None]
+
+
+class Table(Protocol):
+    """Rows of a source, in its own columns."""
+
+    columns: tuple[str, ...]
+
+    def batches(self, wanted: tuple[str, ...]) -> Iterator[tuple[Mapping[str, Any], float]]:
+        """Some columns as Arrow arrays, some thousand rows at a time, with the fraction that has been read."""
+
+
+class Format(Protocol):
+    """What a format's file offers."""
+
+    def certainty(self, path: Path, head: bytes) -> int:
+        """How surely a file or folder is of the format: 0 not, 1 perhaps, 2 by its content.
+
+        Args:
+            path: File or folder.
+            head: The first bytes of a file, uncompressed; empty for a folder.
+        """
+
+    def open(self, path: Path) -> Table:
+        """The source as a table, which is not read yet.
+
+        Raises:
+            FitError: Malformed.
+            MissingExtraError: The format's own library is not installed.
+        """
+
+
+def kinds() -> tuple[str, ...]:
+    """Names of the formats."""
+    return _registry.names(__name__)
+
+
+def read(
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+    convention: Convention | None = None,
+    tolerance: float = TOLERANCE,
+    every_point: bool = False,
+    on_progress: Progress | None = None,
+) -> Runs:
+    """Runs of a file or folder, sorted by FLOPs, params, tokens and loss, so that the order of rows changes nothing.
+
+    Args:
+        path: File, or folder of event files, of an MLflow store or of offline W&B runs.
+        kind: One of kinds(); None to tell by the content.
+        columns: Names of columns by role, one of ROLES: {"params": "non_emb_params"}, {"params": "size_M*1e6"}, or a constant {"params": "70M"}.
+        where: Which rows, in terms of the file's columns: "flops <= 1e20 and not diverged".
+        convention: How the file counts parameters; None for what the column's name says, else "total".
+        tolerance: Runs within this fraction of the middle of a budget are of that budget, where no column says.
+        every_point: Every row is a run of its own, though rows share a run id; else they are a curve, and its last point counts.
+        on_progress: Told what is done and what fraction of it.
+
+    Raises:
+        FitError: Malformed, ways of counting mixed, or no run left.
+        UsageError: A column missing, ambiguous or unknown, or a filter that cannot be meant.
+        MissingExtraError: The format's own library is not installed.
+    """
+    from isoflop.readers import _collect, _columns, _reduce, _where
+
+    path = Path(path)
+    tell = on_progress or (lambda _what, _fraction: None)
+    if not 0 < tolerance < 1:
+        raise UsageError(f"a tolerance of {tolerance!r} cannot group budgets. It is a fraction between 0 and 1, like {TOLERANCE}.")
+    source = _open(path, kind)
+    try:
+        plan = _columns.resolve(source.columns, columns or {}, convention=convention)
+        chosen = None if where is None else _where.parse(where, source.columns)
+        rows = _collect.collect(source, plan, chosen, tell=tell)
+        return _reduce.reduce(rows, plan, tolerance=tolerance, every_point=every_point, tell=tell)
+    except (FitError, UsageError) as error:
+        said = str(error)  # a format names the file itself, with the line
+        raise type(error)(said if said.startswith(str(path)) else f"{path}: {said}") from error
+
+
+def _open(path: Path, kind: str | None) -> Table:
+    if not path.exists():
+        raise UsageError(f"there is no file or folder {str(path)!r}. Give a study folder, or a file of runs.")
+    if not (path.is_file() or path.is_dir()):  # a pipe that nobody writes to would be waited for without end
+        raise UsageError(f"{path} is a pipe or a device, and runs are read more than once. Save them to a file, and give that.")
+    try:
+        name = kind or _detect(path)
+        return cast("Format", _registry.load(__name__, name, noun="format of runs")).open(path)
+    except (OSError, EOFError) as error:
+        raise FitError(f"{path} cannot be read: {error}. Check that it is whole and that you may read it.") from error
+
+
+def _detect(path: Path) -> str:
+    from isoflop.readers._bytes import head
+
+    if path.is_file() and path.stat().st_size == 0:
+        raise FitError(f"{path} is empty. Give a file with a header and a row for each run.")
+    start = b"" if path.is_dir() else head(path, HEAD)
+    formats = {name: cast("Format", _registry.load(__name__, name, noun="format of runs")) for name in kinds()}
+    sure = {name: format_.certainty(path, start) for name, format_ in formats.items()}
+    best = max(sure, key=lambda name: sure[name])
+    if not sure[best]:
+        what = "a folder with neither event files, an MLflow store nor W&B runs" if path.is_dir() else "not text, nor of a format that isoflop knows"
+        raise FitError(f"{path} is {what}. Formats: {', '.join(kinds())}; `kind` names one.")
+    return best
+
+
+__all__ = ["ROLES", "TOLERANCE", "Format", "Table", "kinds", "read"]

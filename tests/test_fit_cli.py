@@ -1,0 +1,394 @@
+"""`isoflop fit RUNS`, `isoflop plan --fit FILE` and the tutorial: what a person meets who has runs and no study."""
+
+import contextlib
+import functools
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from isoflop import cli, units
+from isoflop.fit import APPROACHES
+from isoflop.laws.chinchilla import Chinchilla
+
+ROOT = Path(__file__).parents[1]
+LAW = Chinchilla(E=1.7, A=400.0, B=410.0, alpha=0.34, beta=0.28)
+
+
+def asked(*words: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["isoflop", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+    return status, out.getvalue(), err.getvalue()
+
+
+def refused(status: int, *words: object) -> str:
+    found, out, err = asked(*words)
+    assert (found, out) == (status, ""), err
+    assert "Traceback" not in err
+    return " ".join(err.split())
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@functools.cache
+def table(unit: str = "loss") -> str:
+    """28 runs at four budgets, 0.2 % of noise; one of them without a loss."""
+    budget = np.repeat([1e17, 3e17, 1e18, 3e18], 7)
+    params = LAW.optimum(budget).params * np.tile(np.geomspace(0.25, 4.0, 7), 4)
+    tokens = budget / (6 * params)
+    loss = LAW.loss(params, tokens) * np.exp(np.random.default_rng(0).normal(scale=0.002, size=28))
+    rows = [f"{n:.0f},{d:.0f},{c:g},{x:.5f},{c < 2e18}" for n, d, c, x in zip(params, tokens, budget, loss, strict=True)]
+    return "\n".join([f"params,tokens,flops,{unit},lower", *rows, "1e7,1e9,6e16,nan,True"]) + "\n"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    path.write_text(table())
+    return path
+
+
+@pytest.fixture(scope="module")
+def kept(runs) -> Path:
+    path = runs.parent / "fits.json"
+    status, _, err = asked("fit", runs, "--resamples", "40", "--out", path)
+    assert status == 0, err
+    return path
+
+
+@pytest.fixture(scope="module")
+def said(kept) -> dict:
+    return json.loads(kept.read_text())
+
+
+def test_a_file_of_runs_is_fitted_and_the_answer_is_in_words(runs):
+    status, out, err = asked("fit", runs, "--resamples", "40")
+    assert status == 0, err
+    words = flat(out)
+    assert "With 3e19 FLOPs, train a model of about" in words  # ten times the largest run
+    assert "Expect a loss of" in words
+    assert "10 times beyond the largest run" in words
+    assert "Kaplan et al. 2020" in words
+    assert "0.73" in words
+    assert "Error of the loss" in words  # in-sample error never stands alone
+    assert "29 from runs.csv" in words
+    assert "kept 28" in words
+    assert "envelope is left out" in flat(err)
+    assert err.splitlines()[-1].startswith("next: ")
+
+
+def test_the_exponents_are_those_of_the_law_that_the_runs_were_drawn_from(said):
+    by = {f["approach"]: f for f in said["fits"]}
+    assert list(by) == ["isoflop", "parametric"]
+    for found in by.values():
+        assert found["a"] == pytest.approx(LAW.a, abs=0.03)  # seven runs a budget with 0.2 % of noise; the intervals are as wide
+        assert found["a_interval"][0] <= found["a"] + 0.02
+
+
+def test_json_says_all_of_a_fit(said):
+    assert {"runs", "level", "fits", "left_out", "holdout", "forecast", "prediction", "predictions", "disagreement", "answer"} <= set(said)
+    assert {"approach", "law", "form", "constants", "a", "a_interval", "b", "b_interval", "estimator", "objective", "noise", "noise_freedom"} <= set(
+        said["fits"][0]
+    )
+    assert {"ok", "status", "warnings", "reach_flops", "convention", "runs", "runs_digest", "unit", "dropped", "set_aside"} <= set(said["fits"][0])
+    assert said["fits"][1]["form"] == "chinchilla"
+    assert {"E", "A", "B", "alpha", "beta"} <= set(said["fits"][1]["constants"])
+    assert [gone["approach"] for gone in said["left_out"]] == ["envelope"]
+    assert said["runs"]["kept"] == 28
+    assert said["runs"]["read"] == 29
+    assert sum(group["runs"] for group in said["runs"]["dropped_by_reason"]) == 1
+    assert said["runs"]["flops_from"] == "as given"
+    low, high = said["prediction"]["loss_interval"]
+    assert low < said["prediction"]["loss"] < high
+    assert all(t["reach"] > 1 for t in said["holdout"])
+
+
+def test_what_is_printed_as_json_is_what_is_saved(runs, kept):
+    status, out, err = asked("fit", runs, "--resamples", "40", "--json")
+    assert status == 0, err
+    assert out == kept.read_text()  # the same seed, the same bits
+
+
+def test_a_level_widens_the_intervals(runs):
+    words = ["fit", runs, "--approach", "parametric", "--resamples", "60", "--json", "--level"]
+    narrow, wide = (json.loads(asked(*words, level)[1])["fits"][0]["a_interval"] for level in ("0.5", "0.95"))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize(("number", "name"), [(2, "isoflop"), (3, "parametric")])
+def test_an_approach_is_asked_by_number_or_name_and_still_shows_its_hold_out(runs, number, name):
+    by_number, by_name = (json.loads(asked("fit", runs, "--approach", word, "--resamples", "5", "--json")[1]) for word in (number, name))
+    assert by_number == by_name
+    assert [f["approach"] for f in by_name["fits"]] == [name]
+    assert by_name["holdout"]
+
+
+def test_rows_are_chosen_and_columns_are_named(runs, tmp_path):
+    renamed = tmp_path / "other.csv"
+    renamed.write_text(table().replace("params,tokens,flops,loss", "weights,seen,work,score"))
+    words = ["--approach", "3", "--resamples", "0", "--json"]
+    same = json.loads(asked("fit", renamed, "--map", "params=weights,tokens=seen", "--map", "flops=work", "--map", "loss=score", *words)[1])
+    usual = json.loads(asked("fit", runs, *words)[1])
+    assert same["fits"][0]["constants"] == usual["fits"][0]["constants"]
+    lower = json.loads(asked("fit", runs, "--where", "lower", *words)[1])
+    assert lower["runs"]["kept"] == 21
+    assert lower["prediction"]["flops"] == 1e19  # ten times the largest of those
+
+
+def test_other_estimators_and_forms_are_said(runs):
+    found = json.loads(asked("fit", runs, "--approach", "3", "--law", "kaplan", "--estimator", "mse", "--resamples", "0", "--json")[1])["fits"][0]
+    assert found["form"] == "kaplan"
+    assert found["a_interval"] == [None, None]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_it_is_readable_at_any_width(runs, monkeypatch, width):
+    monkeypatch.setattr(cli, "out", Console(highlight=False, markup=False, emoji=False, width=width))
+    status, out, _ = asked("fit", runs, "--resamples", "5")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= width
+    assert "\u2026" not in out  # nothing cut
+    assert re.search(r"0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", out)
+
+
+def test_markdown_is_tables_and_sentences(runs):
+    out = asked("fit", runs, "--resamples", "5", "--markdown")[1]
+    assert "| 3. Parametric loss | 0." in out
+    assert "\nExpect a loss of" in out
+
+
+def test_saved_fits_are_planned_by_as_published_laws_are(kept, said):
+    status, out, err = asked("plan", "--fit", kept, "3e19", "--json")
+    assert status == 0, err
+    rows = {row["law"]: row for row in json.loads(out)}
+    assert list(rows) == ["isoflop", "parametric"]
+    for prediction in said["predictions"]:
+        row = rows[prediction["by"]]
+        assert row["params"] == pytest.approx(prediction["params"])
+        assert row["params_interval"] == pytest.approx(prediction["params_interval"])
+        assert row["loss_interval"] == pytest.approx(prediction["loss_interval"])
+    assert rows["parametric"]["reach"] == pytest.approx(10)
+
+
+def test_every_option_of_a_plan_works_with_saved_fits(kept, tmp_path):
+    words = ["--gpus", "8", "--gpu", "h100", "--shape", "--smaller", "--inference-tokens", "1T", "--unique-tokens", "1B", "--law", "hoffmann3"]
+    status, out, err = asked("plan", "--fit", kept, "3e19", *words, "--figure", tmp_path / "plan.svg", "--json")
+    assert status == 0, err
+    assert [row["law"] for row in json.loads(out)] == ["isoflop", "parametric", "hoffmann3"]
+    assert (tmp_path / "plan.svg").read_bytes().startswith(b"<svg")
+    status, out, err = asked("plan", "--fit", kept, "--days", "1", "--gpus", "1", "--gpu", "h100", "--extrapolate")
+    assert status == 0, err
+    for goal in (["--params", "1B"], ["--tokens", "20B"], ["--loss", "2.5"]):
+        status, out, err = asked("plan", "--fit", kept, *goal, "--extrapolate")
+        assert status == 0, err
+
+
+def test_a_plan_by_saved_fits_says_the_forecast_in_words(kept):
+    out = asked("plan", "--fit", kept, "3e19")[1]
+    assert "train a model of about" in flat(out)
+    assert "Expect a loss of" in flat(out)
+
+
+def test_a_budget_beyond_reach_is_refused_with_the_estimate(kept):
+    assert "would say" in refused(1, "plan", "--fit", kept, "1e25")
+    assert asked("plan", "--fit", kept, "1e25", "--extrapolate")[0] == 0
+
+
+def test_bits_per_byte_are_not_called_nats(tmp_path):
+    path = tmp_path / "bits.csv"
+    path.write_text(table("bits_per_byte"))
+    status, out, err = asked("fit", path, "--approach", "3", "--resamples", "5", "--out", tmp_path / "fits.json")
+    assert status == 0, err
+    assert "bits per byte" in out
+    assert "nats" not in out
+    status, out, err = asked("plan", "--fit", tmp_path / "fits.json", "3e19", "--unique-tokens", "1B", "--inference-tokens", "1B")
+    assert status == 0, err
+    assert "loss (bits per byte)" in flat(out)
+    assert "nats/token" not in out
+    assert "nats" in refused(2, "plan", "--fit", tmp_path / "fits.json", "--loss", "3", "--law", "hoffmann3")
+
+
+def test_a_study_is_fitted_as_before_and_knows_its_columns(undisturbed, tmp_path):
+    folder = undisturbed[0]
+    status, out, err = asked("fit", folder, "--resamples", "20", "--json", "--out", tmp_path / "fits.json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert {f["approach"] for f in found["fits"]} | {gone["approach"] for gone in found["left_out"]} == set(APPROACHES)
+    target = found["prediction"]["flops"]
+    assert target == 6e9  # the study's
+    assert asked("plan", "--fit", tmp_path / "fits.json", f"{target:g}")[0] == 0
+    assert "a study knows" in refused(2, "fit", folder, "--map", "params=N")
+    assert "two sets of fits" in refused(2, "plan", folder, "--fit", tmp_path / "fits.json")
+
+
+def test_figures_are_drawn_beside(runs, tmp_path):
+    pytest.importorskip("altair")
+    status, _, err = asked("fit", runs, "--approach", "3", "--resamples", "5", "--figures", tmp_path / "figures")
+    assert status == 0, err
+    drawn = {path.suffix for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {".png", ".svg", ".html"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--approach", "4"], "no approach '4'"),
+        (["--approach", "isoflop", "--law", "farseer"], "law 'farseer' is a choice of the parametric approach"),
+        (["--approach", "3", "--method", "akima"], "choice of the isoflop approach"),
+        (["--law", "chinchila"], "Did you mean 'chinchilla'"),
+        (["--estimator", "best"], "no estimator"),
+        (["--delta", "-1"], "--delta"),
+        (["--delta", "nan"], "--delta"),
+        (["--level", "1"], "--level"),
+        (["--resamples", "-1"], "--resamples"),
+        (["--seed", "-1"], "--seed"),
+        (["--budget-tolerance", "2"], "--budget-tolerance"),
+        (["--map", "params"], "NAME=COLUMN"),
+        (["--map", "params=a,params=b"], "twice"),
+        (["--map", "params=nowhere"], "nowhere"),
+        (["--count", "some"], "way to count"),
+        (["--from", "xml"], "xml"),
+        (["--where", "flops <"], "flops <"),
+        (["--at", "soon"], "soon"),
+        (["--json", "--markdown"], "two ways"),
+        (["--folder", "x"], "--folder"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(runs, words, said):
+    assert said in refused(2, "fit", runs, *words)
+
+
+def test_files_that_are_not_there_or_no_runs_are_refused(tmp_path, kept):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.csv").write_text("nothing of use\n")
+    for path in (tmp_path / "none.csv", tmp_path / "empty", tmp_path / "text.csv", tmp_path / "none.toml"):
+        status, out, err = asked("fit", path)
+        assert (status in {1, 2}, out) == (True, ""), path
+        assert path.name in flat(err)
+    assert "isoflop fit RUNS --out" in refused(2, "plan", "--fit", tmp_path / "none.json", "1e20")
+    assert "not JSON" in refused(2, "plan", "--fit", tmp_path / "text.csv", "1e20")
+    assert refused(2, "plan", "--fit", tmp_path / "empty", "1e20")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    assert "not text" in refused(2, "plan", "--fit", tmp_path / "bytes.json", "1e20")
+    assert "what to plan for" in refused(2, "plan", "--fit", kept)
+
+
+def test_no_name_in_a_file_can_speak_to_the_terminal(tmp_path):
+    header, *rows = table().splitlines()
+    named = [f"id,{header}", *(f"\x1b]0;title\x07\x1b[31mrun{i}\x9b2J,{row}" for i, row in enumerate(rows)), "far,3e8,1e9,1.8e18,9.9,False"]
+    path = tmp_path / "runs\x1b[2J.csv"
+    path.write_text("\n".join(named))
+    for words in (["--approach", "all", "--resamples", "0"], ["--map", "loss=nowhere"], ["--approach", "3", "--resamples", "0", "--markdown"]):
+        _, out, err = asked("fit", path, *words)
+        assert "runs[2J.csv" in out + err
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
+
+
+def test_what_was_dropped_or_set_aside_is_said_once(tmp_path):
+    (tmp_path / "runs.csv").write_text(table() + "3e8,1e9,1.8e18,9.9,False\n")
+    _, out, err = asked("fit", tmp_path / "runs.csv", "--resamples", "0")
+    assert flat(out).count("row 29: loss is NaN") == 1
+    assert "not in the fit" not in err
+    assert flat(out).count("row 30: ") == 1
+    assert "set aside (isoflop, parametric)" in flat(out)
+
+
+def test_a_device_is_written_into_and_stays_a_device(runs, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    found = []
+    reader = threading.Thread(target=lambda: found.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    asked("fit", runs, "--approach", "3", "--resamples", "0", "--out", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    reader.join()
+    assert json.loads(found[0])["format"] == "isoflop fits"
+
+
+def test_the_file_is_whole_or_not_there(runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, err = asked("fit", runs, "--approach", "3", "--resamples", "0", "--out", tmp_path / "file" / "fits.json")
+    assert status == 1, err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+names = st.sampled_from(["chinchilla", "kaplan", "lse", "mse", "huber", "parabola", "akima", "additive", "finished", "hull", "all", "x", ""])
+numbers = st.one_of(st.floats().map(str), st.integers(-3, 40).map(str), st.sampled_from(["0.001", "0.9", "1e400", "nan", "ten", ""]))
+columns = ["params=params", "loss=tokens", "tokens=70M", "params=params*1e6", "=", "a=b,c", "flops=loss"]
+filters = ["lower", "flops > 2e17", "not lower", "loss < 0", "flops <", "1/0", "x"]
+options = st.lists(
+    st.one_of(
+        st.tuples(st.just("--approach"), st.sampled_from(["1", "2", "3", "isoflop", "parametric", "envelope", "4", ""])),
+        st.tuples(st.sampled_from(["--law", "--estimator", "--method", "--rule"]), names),
+        st.tuples(st.sampled_from(["--delta", "--level", "--budget-tolerance", "--seed", "--resamples", "--at"]), numbers),
+        st.tuples(st.just("--map"), st.one_of(st.sampled_from(columns), st.text(max_size=6))),
+        st.tuples(st.just("--where"), st.one_of(st.sampled_from(filters), st.text(max_size=8))),
+        st.tuples(st.just("--from"), st.sampled_from(["delimited", "jsonl", "parquet", "wandb", "x"])),
+        st.tuples(st.just("--count"), st.sampled_from(["total", "nonembedding", "x"])),
+        st.tuples(st.just("--folder"), st.just("studies")),
+        st.tuples(st.sampled_from(["--keep-all", "--every-point", "--markdown", "--json"])),
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(words=options)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_words_end_in_a_traceback(tmp_path, words):
+    runs = tmp_path / "runs.csv"  # of few runs, and by one approach if none is drawn: all of them take seconds
+    runs.write_text("\n".join(table().splitlines()[:11]) + "\n")
+    given_approach = [] if any(option[0] == "--approach" for option in words) else ["--approach", "parametric"]
+    status, out, err = asked("fit", runs, *given_approach, "--resamples", "2", *(word for option in words for word in option))
+    assert status in {0, 1, 2}
+    assert "Traceback" not in err
+    if status:
+        assert (out, bool(err.strip())) == ("", True)
+    elif ("--json",) in words:
+        json.loads(out, parse_constant=pytest.fail)
+
+
+@pytest.mark.slow
+def test_the_tutorial_shows_what_its_commands_print(shared):
+    source = shared / "data/runs/hoffmann2022_figure4.csv"
+    done = subprocess.run([sys.executable, ROOT / "docs/_tutorial.py", source], capture_output=True, text=True, check=True)
+    assert done.stdout == (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), "write it anew: python docs/_tutorial.py POINTS > docs/tutorial.md"
+
+
+def test_the_tutorial_shows_the_papers_answer():
+    page = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    assert re.search(r"3\. Parametric loss +73\.2B \(.*\) +1\.31T", page)  # the numbers of the test below
+    assert re.search(r"3\. Parametric loss +0\.514 ", page)
+    assert page.count("```text") == len(re.findall(r"^    isoflop ", page, re.MULTILINE)) == 3
+
+
+def test_hoffmanns_points_give_the_papers_answer_for_gophers_budget(shared, tmp_path):
+    """73B parameters on 1.3T tokens: the true optimum of Huber's loss on the 240 points (Besiroglu et al. 2024 re-analyse the same)."""
+    source = shared / "data/runs/hoffmann2022_figure4.csv"
+    words = ["--where", "in_published_fit", "--keep-all", "--approach", "parametric", "--resamples", "20"]
+    status, _, err = asked("fit", source, *words, "--out", tmp_path / "fits.json")
+    assert status == 0, err
+    (row,) = json.loads(asked("plan", "--fit", tmp_path / "fits.json", "5.76e23", "--json")[1])
+    assert units.count(row["params"]) == "73.2B"
+    assert units.count(row["tokens"]) == "1.31T"
+    found = json.loads((tmp_path / "fits.json").read_text())["fits"][0]["constants"]
+    assert math.isclose(found["alpha"], 0.347310, rel_tol=1e-5)
+    assert math.isclose(found["A"], 477.826, rel_tol=1e-5)
