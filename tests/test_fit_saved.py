@@ -184,6 +184,8 @@ def test_a_changed_number_is_noticed():
         (lambda d: d["fits"][2]["resamples"].update(constants=[]), "object of lists"),
         (lambda d: d["rest"]["forecast"]["loss"]["members"][0].update(fit=9), "members"),
         (lambda d: d["rest"].update(left_out=[["envelope"]]), "left_out"),
+        (lambda d: d["fits"][2]["law"]["constants"].update(A=1e308), r"fits\[2\].law gives no number"),
+        (lambda d: d["fits"][2]["law"]["constants"].update(alpha=1e-300), r"fits\[2\].law gives no number"),
         (lambda d: d["account"].update(convention="both"), "convention"),
         (lambda d: d["account"].update(smallest_flops="nan"), "smallest_flops is nan"),
         (lambda d: d["fits"][1].update(reach_flops=-1e9), r"fits\[1\].reach_flops is -1000000000.0"),

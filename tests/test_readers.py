@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from isoflop import readers
 from isoflop.errors import FitError, UnknownNameError, UsageError
-from isoflop.readers import _budgets, _columns
+from isoflop.readers import _budgets, _columns, delimited
 
 FOUR = "params,tokens,loss\n1e7,2e8,4.0\n2e7,4e8,3.5\n4e7,8e8,3.1\n8e7,1.6e9,2.8\n"
 SIZES = ((1e7, 4.0), (2e7, 3.5), (4e7, 3.1), (8e7, 2.8))
@@ -501,9 +501,8 @@ def test_reading_is_light_to_import():
 def test_a_header_of_a_hundred_thousand_names_is_read_in_no_time(tmp_path):
     path = write(tmp_path, ",".join(f"c{i}" for i in range(100_000)) + "\n")
     begin = time.process_time()
-    with pytest.raises(UsageError, match="no column is known as params"):
-        readers.read(path)
-    assert time.process_time() - begin < 20  # comparing each with each takes minutes
+    assert len(delimited.open(path).columns) == 100_000
+    assert time.process_time() - begin < 10  # comparing each with each takes minutes
 
 
 def test_progress_is_told_and_ends_at_the_end(tmp_path):

@@ -137,7 +137,10 @@ def ask(kept: saved.Saved, request: Request) -> Question:
 
 
 def _as_published(fits: Fits, account: Account) -> tuple[Published, ...]:
-    return tuple(fitted.published(f, title=title(f), source=account.source, smallest=account.smallest_flops) for f in fits)
+    own = tuple(fitted.published(f, title=title(f), source=account.source, smallest=account.smallest_flops) for f in fits)
+    if fits.forecast is None:
+        return own
+    return (*own, fitted.expected(fits.forecast, source=account.source, smallest=account.smallest_flops))
 
 
 class Workspace:

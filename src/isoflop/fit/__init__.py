@@ -34,6 +34,7 @@ __all__ = [
     "fit_all",
     "isoflop",
     "parametric",
+    "set_aside",
 ]
 
 APPROACHES: tuple[Approach, ...] = get_args(Approach)  # 1, 2 and 3 in the paper's order
@@ -132,7 +133,7 @@ def fit(
     _registry.check(approach, APPROACHES, noun="approach")
     choices = _Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule)
     choices.refuse_foreign(approach)
-    sound, aside = _set_aside(runs, keep_all=keep_all)
+    sound, aside = set_aside(runs, keep_all=keep_all)
     return _told(choices.make(sound, approach, resamples=resamples, seed=seed), runs, aside)
 
 
@@ -159,7 +160,7 @@ def fit_all(
     """
     choices = _Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule)
     tell = on_progress or (lambda _what, _share: None)
-    sound, aside = _set_aside(runs, keep_all=keep_all)
+    sound, aside = set_aside(runs, keep_all=keep_all)
     fits: list[Fit] = []
     left_out: list[LeftOut] = []
     for i, approach in enumerate(APPROACHES):
@@ -170,13 +171,14 @@ def fit_all(
             left_out.append(LeftOut(approach, str(error)))
     if not fits:
         raise FitError("no approach can be made of these runs. " + " ".join(f"{name}: {reason}" for name, reason in left_out))
-    held, expected = _expected(sound, fits, choices, resamples=resamples, seed=seed, tell=tell)
+    held, expected = _expected(runs, fits, choices, keep_all=keep_all, resamples=resamples, seed=seed, tell=tell)
     return Fits(
         fits=tuple(fits), left_out=tuple(left_out), holdout=held, forecast=expected, disagreement=_reasons.disagreement(sound, fits) if len(fits) > 1 else ()
     )
 
 
-def _set_aside(runs: Runs, *, keep_all: bool) -> tuple[Runs, tuple[Dropped, ...]]:
+def set_aside(runs: Runs, *, keep_all: bool = False) -> tuple[Runs, tuple[Dropped, ...]]:
+    """The runs to fit, and by name those that went wrong, unless all are to be kept."""
     if keep_all:
         return runs, ()
     found = _outliers.find(runs)
@@ -190,7 +192,9 @@ def _told(found: Fit, runs: Runs, aside: tuple[Dropped, ...]) -> Fit:
     )
 
 
-def _expected(runs: Runs, fits: list[Fit], choices: _Choices, *, resamples: int, seed: int, tell: Callable[[str, float], None]) -> tuple[Holdout, Forecast]:
+def _expected(
+    runs: Runs, fits: list[Fit], choices: _Choices, *, keep_all: bool, resamples: int, seed: int, tell: Callable[[str, float], None]
+) -> tuple[Holdout, Forecast]:
     """The trials of all candidates, and the combination of their fits that they speak for."""
     whole = {_name(found): found for found in fits}
     candidates = {name: _candidate(choices, found.approach, HELD_OUT_RESAMPLES, seed) for name, found in whole.items()}
@@ -198,14 +202,18 @@ def _expected(runs: Runs, fits: list[Fit], choices: _Choices, *, resamples: int,
         candidates.setdefault(f"parametric {form}", _rival(replace(choices, law=form), form, seed))
     profiles = next((found.profiles for found in fits if found.profiles), ())
     noise = _run_noise(fits)
-    held = hold_out(runs, candidates, profiles=profiles, noise=noise, on_progress=lambda share: tell("holding budgets out", share))
+
+    def sound(some: Runs) -> Runs:
+        return set_aside(some, keep_all=keep_all)[0]
+
+    held = hold_out(runs, candidates, profiles=profiles, noise=noise, sound=sound, on_progress=lambda share: tell("holding budgets out", share))
     far = FARTHEST * float(runs.flops.max())
     while missing := next((name for name in _wanted(held) if name not in whole or not has_optimum(whole[name].law, far)), None):
         if missing in whole:
             held = held.without(missing, f"it has no optimum at {units.flops(far)} FLOPs, so it cannot say what to expect there")
             continue
         tell("fitting", 1.0)
-        whole[missing] = replace(choices, law=missing.split()[1]).make(runs, "parametric", resamples=min(resamples, RIVAL_RESAMPLES), seed=seed)
+        whole[missing] = replace(choices, law=missing.split()[1]).make(sound(runs), "parametric", resamples=min(resamples, RIVAL_RESAMPLES), seed=seed)
     return held, combine(whole, held, noise=noise)
 
 

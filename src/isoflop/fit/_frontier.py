@@ -10,6 +10,7 @@ from isoflop.laws.powerlaw import PowerLaw
 Floats = NDArray[np.float64]
 
 DECAYS = np.geomspace(0.03, 0.6, 400)  # exponents g tried; assumption: 0.05 to 0.2 in public sweeps, so an optimum at an end is not one
+GOLDEN, GOLDEN_STEPS = (5**0.5 - 1) / 2, 40  # 1e-8 of a step of the grid, where squares are flat
 FEWEST_FOR_E = 4  # optima: one more than the three constants of E + k x**-g
 WORTH_E = 0.5  # E is kept if it leaves at most this share of the plain power law's squares (assumption)
 
@@ -73,4 +74,35 @@ def decay(x: Floats, loss: Floats, weights: Floats) -> Decay:
     inside = (best > 0) & (best < DECAYS.size - 1) & np.isfinite(squares[rows, best])
     enough = np.array([np.unique(x[row > 0]).size >= FEWEST_FOR_E for row in weights], dtype=bool)  # said, for there may be no rows
     kept = inside & enough & (squares[rows, best] <= WORTH_E * plain_squares)
-    return Decay(np.where(kept, E[rows, best], 0.0) * scale, np.where(kept, k[rows, best], middle) * scale, np.where(kept, DECAYS[best], -plain.slope))
+    g = np.where(kept, DECAYS[best], -plain.slope)
+    E0, k0 = np.zeros_like(middle), middle
+    if kept.any():
+        fine = _refined(x, loss[kept], weights[kept], DECAYS[best[kept]])
+        E0[kept], k0[kept], g[kept] = fine.E, fine.k, fine.g
+    return Decay(E0 * scale, k0 * scale, g)
+
+
+def _refined(x: Floats, loss: Floats, weights: Floats, g: Floats) -> Decay:
+    """The best g between the neighbours on the grid, by golden section; to the last digit that squares can tell."""
+    step = float(np.log(DECAYS[1] / DECAYS[0]))
+    low, high = np.log(g) - step, np.log(g) + step
+    for _ in range(GOLDEN_STEPS):
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        better = _projected(x, loss, weights, np.exp(left))[0] < _projected(x, loss, weights, np.exp(right))[0]
+        low, high = np.where(better, low, left), np.where(better, right, high)
+    g = np.exp((low + high) / 2)
+    _, E, k = _projected(x, loss, weights, g)
+    whole = E >= 0  # at the edge of what is allowed the grid's neighbour is not
+    return Decay(np.where(whole, E, 0.0), k, g)
+
+
+def _projected(x: Floats, loss: Floats, weights: Floats, g: Floats) -> tuple[Floats, Floats, Floats]:
+    """Squares, E and k of the best fit for given g (rows,)."""
+    total = weights.sum(axis=1)
+    centre = (weights * loss).sum(axis=1) / total
+    y = loss - centre[:, None]
+    basis = x[None, :] ** -g[:, None]
+    mean = (weights * basis).sum(axis=1) / total
+    u = basis - mean[:, None]
+    k = (weights * u * y).sum(axis=1) / (weights * u * u).sum(axis=1)
+    return (weights * (y - k[:, None] * u) ** 2).sum(axis=1), centre - k * mean, k

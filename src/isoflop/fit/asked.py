@@ -10,7 +10,7 @@ import numpy as np
 from isoflop import _registry, units
 from isoflop.arch import Convention
 from isoflop.errors import FitError, UsageError
-from isoflop.fit import APPROACHES, Approach, Fit, Fits, Profile, _bootstrap, fit, fit_all
+from isoflop.fit import APPROACHES, Approach, Fit, Fits, Profile, _bootstrap, fit, fit_all, set_aside
 from isoflop.fit.forecast import combine
 from isoflop.fit.holdout import hold_out
 from isoflop.runs import Runs
@@ -131,12 +131,16 @@ def fits(runs: Runs, asked: Asked, *, on_progress: Callable[[str, float], None] 
 def _alone(make: Callable[[Runs, int], Fit], runs: Runs, asked: Asked, *, on_progress: Callable[[str, float], None] | None) -> Fits:
     """One approach by itself, with its own hold-out: what a fit says of its own runs is no measure of what it says beyond them."""
     found = make(runs, asked.resamples)
-    aside, residuals = {entry.id for entry in found.set_aside}, found.residuals[np.isfinite(found.residuals)]
+    residuals = found.residuals[np.isfinite(found.residuals)]
     noise = 1.4826 * float(np.median(np.abs(residuals))) if residuals.size else 0.0  # that of a normal distribution with such a median
-    sound = runs.take(np.flatnonzero([run not in aside for run in runs.ids]))
+
+    def sound(some: Runs) -> Runs:
+        return set_aside(some, keep_all=asked.keep_all)[0]
+
     tell = None if on_progress is None else lambda share: on_progress("holding budgets out", share)
     name = f"parametric {found.form}" if found.approach == "parametric" else found.approach
-    held = hold_out(sound, {name: lambda below: make(below, HELD_OUT_RESAMPLES)}, profiles=found.profiles or _profiles(sound), noise=noise, on_progress=tell)
+    profiles = found.profiles or _profiles(sound(runs))
+    held = hold_out(runs, {name: lambda below: make(below, HELD_OUT_RESAMPLES)}, profiles=profiles, noise=noise, sound=sound, on_progress=tell)
     return Fits(fits=(found,), left_out=(), holdout=held, forecast=combine({name: found}, held, noise=noise))
 
 

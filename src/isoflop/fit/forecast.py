@@ -57,6 +57,14 @@ class Blend:
     drift: float  # standard deviation of the quantity's log for each e-fold beyond the data, over what noise explains
     why: str  # what was chosen, and by what
 
+    def centre(self, quantity: str, flops: Floats) -> Floats:
+        """The mean of the members at many budgets; NaN where none of them says anything."""
+        weights = np.array([m.weight for m in self.members]).reshape(-1, *[1] * flops.ndim)
+        logs = np.stack([_logs(m.fit.law, quantity, flops) for m in self.members])
+        known = np.isfinite(logs)
+        total = (weights * known).sum(axis=0)
+        return np.asarray(np.exp((weights * np.where(known, logs, 0.0)).sum(axis=0) / np.where(total > 0, total, np.nan)))
+
     def at(self, quantity: str, flops: float, *, level: float, far: float, freedom: float, noise: float) -> tuple[float, Interval]:
         """The mean of the members, and its interval: each side the members' own, the noise of a new run and the drift, in quadrature.
 
@@ -101,7 +109,9 @@ class Forecast:
     def why(self) -> str:
         """By what the loss and the size are predicted, as part of a sentence."""
         same = [(m.name, m.weight) for m in self.loss.members] == [(m.name, m.weight) for m in self.size.members]
-        return self.loss.why if same else f"the loss {self.loss.why}; the size {self.size.why}"
+        said = self.loss.why if same else f"the loss {self.loss.why}; the size {self.size.why}"
+        unsure = [m.name for m in self.loss.members if not m.fit.resamples]
+        return said + (f"; the interval lacks what the data leave open, for {' and '.join(unsure)} has no resamples" if unsure else "")
 
     def at(self, flops: float, *, level: float = 0.8) -> Prediction:
         """What to expect at a budget in FLOPs."""
@@ -138,7 +148,7 @@ def combine(fits: Mapping[str, Fit], held: Holdout, *, noise: float) -> Forecast
     cuts = len({t.fitted_flops for t in held.trials})
     loss = _blend(fits, held, of_loss, prior=DRIFT, cuts=cuts)
     if loss is None:
-        name = next((n for n in ("parametric chinchilla", "isoflop", "envelope") if n in fits), next(iter(fits)))
+        name = next((n for n in fits if n.startswith("parametric")), next(iter(fits)))
         why = f"by {name} alone, for there are too few budgets to hold some out; how far it may drift is what public sweeps showed"
         only = (Member(name=name, fit=fits[name], weight=1.0),)
         loss = Blend(members=only, drift=DRIFT, why=why)
@@ -241,6 +251,13 @@ def _log(law: Law, quantity: str, flops: float) -> float:
         return math.nan
     value = float(getattr(law.optimum(flops), quantity))
     return math.log(value) if math.isfinite(value) and value > 0 else math.nan
+
+
+def _logs(law: Law, quantity: str, flops: Floats) -> Floats:
+    try:
+        return np.asarray(np.log(np.asarray(getattr(law.optimum(flops), quantity), dtype=float)))
+    except FitError:  # at some of them
+        return np.array([_log(law, quantity, float(c)) for c in flops.ravel()]).reshape(flops.shape)
 
 
 def _sides(fit: Fit, quantity: str, flops: float, centre: float, level: float) -> Interval:

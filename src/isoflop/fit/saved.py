@@ -11,7 +11,9 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isoflop.errors import UsageError
+import numpy as np
+
+from isoflop.errors import FitError, UsageError
 from isoflop.fit import Fit, Fits, _codec
 from isoflop.fit.account import Account
 
@@ -72,7 +74,20 @@ def _saved(exact: Mapping[str, object]) -> Saved:
     for where, flops in budgets.items():
         if not 0 < flops < math.inf:
             raise UsageError(f"{where} is {flops!r}, but a run takes a finite number of FLOPs above zero")
+    for i, fit in enumerate(fits):
+        _check_law(fit, f"fits[{i}].law")
     return Saved(fits=Fits(fits=fits, **others), account=account)
+
+
+def _check_law(fit: Fit, where: str) -> None:
+    """Constants that are numbers each may give none together."""
+    try:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            fit.law.optimum(fit.reach_flops)
+    except FitError:  # no optimum there, which a plan says in its own words
+        pass
+    except ArithmeticError:
+        raise UsageError(f"{where} gives no number for its own largest run") from None
 
 
 def _exact(text: str) -> Mapping[str, object]:
