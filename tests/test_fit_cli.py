@@ -181,7 +181,7 @@ def test_saved_fits_are_planned_by_as_published_laws_are(kept, said):
     status, out, err = asked("plan", "--fit", kept, "3e19", "--json")
     assert status == 0, err
     rows = {row["law"]: row for row in json.loads(out)}
-    assert list(rows) == ["isoflop", "parametric"]
+    assert list(rows) == ["isoflop", "parametric", "forecast"]
     for prediction in said["predictions"]:
         row = rows[prediction["by"]]
         assert row["params"] == pytest.approx(prediction["params"])
@@ -194,7 +194,7 @@ def test_every_option_of_a_plan_works_with_saved_fits(kept, tmp_path):
     words = ["--gpus", "8", "--gpu", "h100", "--shape", "--smaller", "--inference-tokens", "1T", "--unique-tokens", "1B", "--law", "hoffmann3"]
     status, out, err = asked("plan", "--fit", kept, "3e19", *words, "--figure", tmp_path / "plan.svg", "--json")
     assert status == 0, err
-    assert [row["law"] for row in json.loads(out)] == ["isoflop", "parametric", "hoffmann3"]
+    assert [row["law"] for row in json.loads(out)] == ["isoflop", "parametric", "forecast", "hoffmann3"]
     assert (tmp_path / "plan.svg").read_bytes().startswith(b"<svg")
     status, out, err = asked("plan", "--fit", kept, "--days", "1", "--gpus", "1", "--gpu", "h100", "--extrapolate")
     assert status == 0, err

@@ -277,12 +277,13 @@ def fit(
     )  # fmt: skip
     with Bar(err) as bar:
         found = workspace.find(what, asked, folder=folder, on_progress=bar.update)
+    if not as_json:  # first: a full disk shall not take the answer
+        _show_fits(found, level=level, markdown=markdown)
     _keep_fits(found, level=level, path=to, as_json=as_json)
     if figures is not None:
         _draw_fits(found, figures)
     if as_json:
         return
-    _show_fits(found, level=level, markdown=markdown)
     if found.study is not None and to is None:
         _next("plan", what, folder)
         return
@@ -468,7 +469,10 @@ def _answer(question: "Question", *, figure: Path | None, kind: "FigureKind | No
         out.print()
     for sentence in words:
         out.print(sentence, soft_wrap=markdown)
-    err.print("next: isoflop compare, to see where known models stand; isoflop run STUDY, to fit laws to your own text.", soft_wrap=True)
+    own = all(fit.spread for fit in question.fits)
+    err.print(
+        "next: isoflop compare, to see where known models stand" + ("" if own else "; isoflop run STUDY, to fit laws to your own text") + ".", soft_wrap=True
+    )
 
 
 def _landscape(path: Path, found: "Answer", kind: "FigureKind") -> None:

@@ -138,7 +138,7 @@ def ask(kept: saved.Saved, request: Request) -> Question:
 
 def _as_published(fits: Fits, account: Account) -> tuple[Published, ...]:
     own = tuple(fitted.published(f, title=title(f), source=account.source, smallest=account.smallest_flops) for f in fits)
-    if fits.forecast is None:
+    if fits.forecast is None or len(own) == 1:  # of one fit it is that fit
         return own
     return (*own, fitted.expected(fits.forecast, source=account.source, smallest=account.smallest_flops))
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop import units
+from isoflop.fit.account import groups
 from isoflop.runs import Dropped, Runs
 
 Floats = NDArray[np.float64]
@@ -129,8 +130,10 @@ def dropped(runs: Runs) -> tuple[str, ...]:
     """A warning that counts the runs that did not reach the fit."""
     if not runs.dropped:
         return ()
-    shown = "; ".join(f"{d.id} ({d.reason})" for d in runs.dropped[:NAMED]) + ("; ..." if len(runs.dropped) > NAMED else "")
-    return (f"{len(runs.dropped)} of {len(runs) + len(runs.dropped)} runs are not in the fit: {shown}.",)
+    found = groups(runs.dropped)
+    left = sum(group.runs for group in found)
+    shown = "; ".join(f"{group.example} ({group.reason})" if group.runs == 1 else f"{group.runs} ({group.reason})" for group in found[:NAMED])
+    return (f"{left} of {len(runs) + left} runs are not in the fit: {shown}{'; ...' if len(found) > NAMED else ''}.",)
 
 
 def loss_form(E: float, optima: int) -> tuple[str, ...]:

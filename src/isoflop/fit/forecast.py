@@ -230,10 +230,15 @@ def _drift(held: Holdout, weights: Mapping[str, float], error: Error) -> float:
 
 
 def _why(scores: Mapping[str, float], weights: Mapping[str, float], cuts: int) -> str:
-    said = ", ".join(f"{name} {100 * w:.0f} % (off by {100 * scores[name]:.2g} %)" for name, w in sorted(weights.items(), key=lambda item: -item[1]))
-    others = [f"{name} ({100 * scores[name]:.2g} %)" for name in scores if name not in weights]
+    said = ", ".join(f"{name} {100 * w:.0f} % (off by {_percent(scores[name])})" for name, w in sorted(weights.items(), key=lambda item: -item[1]))
+    others = [f"{name} ({_percent(scores[name])})" for name in scores if name not in weights]
     left = f"; not by {', '.join(others)}" if others else ""
     return f"by {said}, weighted by the error in predicting higher budgets from those below {cuts} cuts{left}"
+
+
+def _percent(error: float) -> str:
+    """Of an error of a log; a factor where it is large."""
+    return f"{100 * error:.2g} %" if error < 0.1 else f"{100 * error:.0f} %" if error < 1 else f"{math.exp(min(error, 99.0)):.2g} times"
 
 
 def has_optimum(law: Law, flops: float) -> bool:

@@ -35,7 +35,9 @@ def plan(answer: Answer) -> Table:
     note = (
         "Each law counts parameters as its authors did. A loss is for its authors' text and tokens. Ranges of a are as printed; `isoflop laws NAME` says more."
     )
-    if answer.question.unit != NATS:
+    if all(e.fit.spread for e in answer.estimates.rows):
+        note = "By your own runs, counted as they are. Ranges are 80 % intervals; of the loss, for one new run."
+    elif answer.question.unit != NATS:
         note = f"Losses of your own fits are in {answer.question.unit}; those of published laws in {NATS}. {note}"
     return Table(title=f"Plan for {answer.estimates.goal}", head=head, rows=rows, note=note)
 
