@@ -171,7 +171,7 @@ def fit_all(
             left_out.append(LeftOut(approach, str(error)))
     if not fits:
         raise FitError("no approach can be made of these runs. " + " ".join(f"{name}: {reason}" for name, reason in left_out))
-    held, expected = _expected(runs, fits, choices, keep_all=keep_all, resamples=resamples, seed=seed, tell=tell)
+    held, expected = _expected(sound, fits, choices, resamples=resamples, seed=seed, tell=tell)
     return Fits(
         fits=tuple(fits), left_out=tuple(left_out), holdout=held, forecast=expected, disagreement=_reasons.disagreement(sound, fits) if len(fits) > 1 else ()
     )
@@ -192,9 +192,7 @@ def _told(found: Fit, runs: Runs, aside: tuple[Dropped, ...]) -> Fit:
     )
 
 
-def _expected(
-    runs: Runs, fits: list[Fit], choices: _Choices, *, keep_all: bool, resamples: int, seed: int, tell: Callable[[str, float], None]
-) -> tuple[Holdout, Forecast]:
+def _expected(runs: Runs, fits: list[Fit], choices: _Choices, *, resamples: int, seed: int, tell: Callable[[str, float], None]) -> tuple[Holdout, Forecast]:
     """The trials of all candidates, and the combination of their fits that they speak for."""
     whole = {_name(found): found for found in fits}
     candidates = {name: _candidate(choices, found.approach, HELD_OUT_RESAMPLES, seed) for name, found in whole.items()}
@@ -202,18 +200,14 @@ def _expected(
         candidates.setdefault(f"parametric {form}", _rival(replace(choices, law=form), form, seed))
     profiles = next((found.profiles for found in fits if found.profiles), ())
     noise = _run_noise(fits)
-
-    def sound(some: Runs) -> Runs:
-        return set_aside(some, keep_all=keep_all)[0]
-
-    held = hold_out(runs, candidates, profiles=profiles, noise=noise, sound=sound, on_progress=lambda share: tell("holding budgets out", share))
+    held = hold_out(runs, candidates, profiles=profiles, noise=noise, on_progress=lambda share: tell("holding budgets out", share))
     far = FARTHEST * float(runs.flops.max())
     while missing := next((name for name in _wanted(held) if name not in whole or not has_optimum(whole[name].law, far)), None):
         if missing in whole:
             held = held.without(missing, f"it has no optimum at {units.flops(far)} FLOPs, so it cannot say what to expect there")
             continue
         tell("fitting", 1.0)
-        whole[missing] = replace(choices, law=missing.split()[1]).make(sound(runs), "parametric", resamples=min(resamples, RIVAL_RESAMPLES), seed=seed)
+        whole[missing] = replace(choices, law=missing.split()[1]).make(runs, "parametric", resamples=min(resamples, RIVAL_RESAMPLES), seed=seed)
     return held, combine(whole, held, noise=noise)
 
 
@@ -231,7 +225,7 @@ def _rival(choices: _Choices, form: str, seed: int) -> Callable[[Runs], Fit]:
         if len(below) < WANTED_PER_CONSTANT * constants:
             msg = f"below a cut there are {len(below)} runs, and {WANTED_PER_CONSTANT * constants} are wanted for its {constants} constants."
             raise FitError(msg)
-        return choices.make(below, "parametric", resamples=0, seed=seed)
+        return choices.make(below, "parametric", resamples=HELD_OUT_RESAMPLES, seed=seed)
 
     return made
 

@@ -133,14 +133,11 @@ def _alone(make: Callable[[Runs, int], Fit], runs: Runs, asked: Asked, *, on_pro
     found = make(runs, asked.resamples)
     residuals = found.residuals[np.isfinite(found.residuals)]
     noise = 1.4826 * float(np.median(np.abs(residuals))) if residuals.size else 0.0  # that of a normal distribution with such a median
-
-    def sound(some: Runs) -> Runs:
-        return set_aside(some, keep_all=asked.keep_all)[0]
-
+    sound = set_aside(runs, keep_all=asked.keep_all)[0]
     tell = None if on_progress is None else lambda share: on_progress("holding budgets out", share)
     name = f"parametric {found.form}" if found.approach == "parametric" else found.approach
-    profiles = found.profiles or _profiles(sound(runs))
-    held = hold_out(runs, {name: lambda below: make(below, HELD_OUT_RESAMPLES)}, profiles=profiles, noise=noise, sound=sound, on_progress=tell)
+    profiles = found.profiles or _profiles(sound)
+    held = hold_out(sound, {name: lambda below: make(below, HELD_OUT_RESAMPLES)}, profiles=profiles, noise=noise, on_progress=tell)
     return Fits(fits=(found,), left_out=(), holdout=held, forecast=combine({name: found}, held, noise=noise))
 
 

@@ -137,8 +137,9 @@ def combine(fits: Mapping[str, Fit], held: Holdout, *, noise: float) -> Forecast
     """Combine fits by their hold-out errors.
 
     A candidate's score is its mean squared error of the log over all trials, each cut counted by the share of the compute that was fitted, for a fit of a
-    third of the sweep says less of one of all. Weights are one over its square, so twice the error is a sixteenth of the weight; candidates under a tenth
-    do not join. Where no best size was observed, sizes are combined as losses are.
+    third of the sweep says less of one of all. What noise makes a fit's own prediction vary by is added to each squared error: of few trials, a candidate that
+    might as well have been off by more is not the better for its luck. Weights are one over the square of the score, so twice the error is a sixteenth of
+    the weight; candidates under a tenth do not join. Where no best size was observed, sizes are combined as losses are.
 
     Args:
         fits: Of all runs, by the name of the candidate.
@@ -174,28 +175,28 @@ def _blend(fits: Mapping[str, Fit], held: Holdout, error: Error, *, prior: float
     return Blend(
         members=tuple(Member(name=name, fit=fits[name], weight=w) for name, w in weights.items()),
         drift=math.sqrt((PRIOR_CUTS * prior**2 + cuts * seen**2) / (PRIOR_CUTS + cuts)),
-        why=_why(_scores(held, error), weights, cuts),
+        why=_why(_scores(held, lambda t: error(t)[0]), weights, cuts),
     )
 
 
 def weigh(held: Holdout, error: Error) -> dict[str, float]:
     """Weights of the candidates that join, by their hold-out errors, the largest first; they sum to 1. Empty where nothing was tried."""
-    scores = _scores(held, error)
+    scores = _scores(held, lambda t: math.hypot(error(t)[0], float(np.nan_to_num(error(t)[1]))))
     least = max(min(scores.values(), default=0.0), EXACT)
     raw = {name: (least / max(score, least)) ** 4 for name, score in scores.items()}
     kept = {name: w for name, w in raw.items() if w >= LEAST_WEIGHT * sum(raw.values())}
     return {name: w / sum(kept.values()) for name, w in sorted(kept.items(), key=lambda item: -item[1])}
 
 
-def _scores(held: Holdout, error: Error) -> dict[str, float]:
-    """Root mean square of the log errors of the candidates that were tried often enough, over the trials that all of them had."""
-    trials = {name: {_key(t): t for t in held.of(name) if math.isfinite(error(t)[0])} for name in held.candidates}
+def _scores(held: Holdout, error: Callable[[Trial], float]) -> dict[str, float]:
+    """Root mean square of the errors of the candidates that were tried often enough, over the trials that all of them had."""
+    trials = {name: {_key(t): t for t in held.of(name) if math.isfinite(error(t))} for name in held.candidates}
     most = max((len(each) for each in trials.values()), default=0)
     trials = {name: each for name, each in trials.items() if each and len(each) >= COVERED * most}
     common = set.intersection(*(set(each) for each in trials.values())) if trials else set()
     if not common:
         return {}
-    return {name: math.sqrt(_mean([each[key] for key in sorted(common)], lambda t: error(t)[0] ** 2)) for name, each in trials.items()}
+    return {name: math.sqrt(_mean([each[key] for key in sorted(common)], lambda t: error(t) ** 2)) for name, each in trials.items()}
 
 
 def _key(trial: Trial) -> tuple[float, float, float]:

@@ -80,7 +80,6 @@ def hold_out(
     *,
     profiles: tuple[Profile, ...] = (),
     noise: float = 0.0,
-    sound: Callable[[Runs], Runs] = lambda runs: runs,
     on_progress: Callable[[float], None] | None = None,
 ) -> Holdout:
     """Fit every candidate on the runs below each of up to six cuts, and predict what lies above.
@@ -93,19 +92,17 @@ def hold_out(
         candidates: Name and how it is fitted; a FitError leaves it out at that cut.
         profiles: Of all budgets, each by its own runs.
         noise: Standard deviation of the log loss of a run.
-        sound: Which of some runs to fit: those that went wrong are to be told from what lies below a cut, and not from what is predicted.
         on_progress: Told the share that is done.
     """
-    asked = sound(runs)
     targets = tuple(p for p in profiles if p.interior)
     found: list[Trial] = []
     left_out: dict[str, str] = {}
     cuts = _cuts(runs, targets)
     for i, cut in enumerate(cuts):
-        below = sound(runs.take(np.flatnonzero(runs.budget <= cut)))
+        below = runs.take(np.flatnonzero(runs.budget <= cut))
         for name, fit in candidates.items():
             try:
-                found.extend(_trials(name, fit(below), asked, targets, cut=cut, noise=noise))
+                found.extend(_trials(name, fit(below), runs, targets, cut=cut, noise=noise))
             except (FitError, UsageError) as error:
                 left_out.setdefault(name, str(error))
         if on_progress:
