@@ -108,7 +108,7 @@ def test_a_budget_beyond_reach_is_refused_with_the_estimate(trained):
     assert_refused(isoflop("plan", trained, "-1"), 2, "-1")
 
 
-@pytest.mark.parametrize("keep", [0, 10, -3])
+@pytest.mark.parametrize("keep", [pytest.param(0, marks=pytest.mark.slow), 10, pytest.param(-3, marks=pytest.mark.slow)])
 def test_a_damaged_record_is_named_and_trained_again(trained, keep):
     path = min(p for p in trained.glob("runs/*/record.json") if json.loads(p.read_bytes())["spec"]["group"] == "isoflop")
     content = path.read_bytes()

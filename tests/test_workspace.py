@@ -114,6 +114,7 @@ def test_a_diverged_optimum_is_said_and_the_report_written_all_the_same(undistur
     assert "the loss is nan by step 100" in work.report(results).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_other_design_family_tokenizer_and_rival_work_as_well(study, tmp_path):
     """Horizons over the paper's own architecture, with BPE, and Kaplan's size in the proof."""
     text = study.read_text(encoding="utf-8").replace('name = "tiny"', 'name = "other"\ndesign = "horizons"\narch = "gopher"\ntokenizer = "bpe-300"')
