@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 import simulated
 from isoflop import fit
-from isoflop.errors import FitError, UnknownNameError
-from isoflop.fit import _checks, _frontier, _solver, envelope, isoflop, parametric
+from isoflop.errors import FitError, UnknownNameError, UsageError
+from isoflop.fit import _checks, _frontier, _misfit, _reasons, _solver, envelope, isoflop, parametric
 from isoflop.fit._huber import Points
 from isoflop.fit._race import Race
 from isoflop.laws import Cost
@@ -448,3 +449,153 @@ def test_four_in_five_intervals_hold_the_truth(noise):
         # binomial standard error 0.03; short of 0.8 by more than that would be an interval that lies
         assert of_a > 0.72
         assert of_loss > 0.65
+
+
+# choices
+
+
+@pytest.mark.parametrize("approach", ["isoflop", "parametric"])
+def test_intervals_are_by_noise_or_by_runs_as_asked(approach):
+    runs = sweep(LAWS["chinchilla"], noise=0.003)
+    direct = {"isoflop": isoflop.fit, "parametric": parametric.fit}[approach]
+    found = {how: fit.fit(runs, approach=approach, choices=fit.Choices(intervals=how), resamples=20) for how in ("noise", "runs")}
+    for how, each in found.items():
+        assert [law.a for law in each.resamples] == [law.a for law in direct(runs, intervals=how, resamples=20).resamples]
+    assert "noise" in found["noise"].intervals_by
+    assert found["runs"].intervals_by == "runs drawn with replacement within budgets"
+    assert found["noise"].law == found["runs"].law
+
+
+def test_intervals_reach_every_approach_that_has_a_choice():
+    law = LAWS["chinchilla"]
+    made = fit.fit_all(with_curves(sweep(law, noise=0.003), law), choices=fit.Choices(intervals="noise"), resamples=10)
+    by = {found.approach: found.intervals_by for found in made}
+    assert by["envelope"] == "whole runs with their curves drawn with replacement within budgets"
+    assert "noise" in by["isoflop"]
+    assert "noise" in by["parametric"]
+
+
+def test_intervals_that_an_approach_does_not_have_are_refused():
+    with pytest.raises(UnknownNameError, match=r"no kind of intervals 'run'.*runs"):
+        fit.Choices(intervals="run")
+    with pytest.raises(UsageError, match="not for the envelope approach"):
+        fit.fit(sweep(LAWS["symmetric"]), approach="envelope", choices=fit.Choices(intervals="noise"))
+
+
+# intervals
+
+
+@pytest.mark.parametrize(("level", "needed"), [(0.5, 3), (0.8, 9), (0.9, 19), (0.95, 39), (0.99, 199)])
+def test_an_interval_takes_as_many_resamples_as_its_level_says(level, needed):
+    """One draw to come lies between the least and the greatest of n others with probability (n - 1) / (n + 1)."""
+    found = parametric.fit(sweep(LAWS["chinchilla"], noise=0.003), resamples=needed)
+    a = [law.a for law in found.resamples]
+    assert (needed - 1) / (needed + 1) == pytest.approx(level, rel=1e-12)
+    assert found.interval(lambda law: law.a, level=level) == pytest.approx((min(a), max(a)), rel=1e-9)
+    fewer = replace(found, resamples=found.resamples[1:])
+    for ask in (lambda: fewer.interval(lambda law: law.a, level=level), lambda: fewer.prediction_interval(1e14, level=level)):
+        with pytest.raises(FitError, match=rf"{needed - 1} resamples make no .*it takes {needed}\. Fit with resamples={needed} or more"):
+            ask()
+    assert np.isnan(replace(found, resamples=()).interval(lambda law: law.a, level=level)).all()
+
+
+def test_a_quantity_that_too_few_resamples_have_has_no_interval():
+    found = parametric.fit(sweep(LAWS["chinchilla"], noise=0.003), resamples=20)
+    known = {id(law) for law in found.resamples[:8]}
+    assert np.isnan(found.interval(lambda law: law.a if id(law) in known else math.nan)).all()
+
+
+# why approaches disagree: the form
+
+
+def porian(shared, set_up) -> Runs:
+    with (shared / "data/runs/porian2024_isoflop.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["config"] == set_up]
+    return Runs.from_columns(**{name: np.array([float(row[name]) for row in rows]) for name in ("params", "tokens", "loss", "flops")})
+
+
+def test_valleys_that_the_law_cannot_follow_are_named_as_the_reason(shared):
+    """Small models of this set-up were mistuned (Porian et al. 2024, Sec. 3), and no additive law has valleys that drift as these do."""
+    runs, _ = fit.set_aside(porian(shared, "rw/base/long/kaplan/standard/val"))
+    two, three = isoflop.fit(runs, resamples=50), parametric.fit(runs, resamples=50)
+    assert abs(two.law.a - three.law.a) > 0.1
+    (said,) = [each for each in _reasons.disagreement(runs, [two, three]) if each.startswith("Form: ")]
+    assert "the loss leaves chinchilla by 2 % in a way that is no noise" in said
+    put_back = float(re.search(r"its a would be (0\.\d{3})", said)[1])
+    assert put_back == pytest.approx(two.law.a, abs=0.02)
+    assert _misfit.along_valleys(shuffled(runs), parametric.fit(shuffled(runs), resamples=0)) == _misfit.along_valleys(runs, parametric.fit(runs, resamples=0))
+
+
+@pytest.mark.parametrize("law", ["chinchilla", "lopsided"])
+def test_runs_of_the_law_itself_show_no_misfit(law):
+    """One of twenty may by chance; of these twenty at most three do, which is more in 2 of a hundred such tests."""
+    found = [_misfit.along_valleys(runs, parametric.fit(runs, resamples=0)) for runs in (sweep(LAWS[law], noise=0.003, seed=seed) for seed in range(20))]
+    assert sum(each is not None for each in found) <= 3
+
+
+def test_a_drift_put_into_the_valleys_is_found_and_measured():
+    """Valleys that lean by 0.02 more of log loss for each e-fold of size and of compute: their minima grow slower than the law's."""
+    law, runs = LAWS["symmetric"], sweep(LAWS["symmetric"], noise=0.001)
+    u, x = np.log(runs.params / law.optimum(runs.budget).params), np.log(runs.budget / np.exp(np.log(runs.budget).mean()))
+    exact = parametric.fit(runs, resamples=0)
+    leaning = replace(runs, loss=runs.loss * np.exp(0.02 * x * u))
+    seen = _misfit.along_valleys(leaning, replace(exact, residuals=exact.residuals + 0.02 * x * u))
+    assert seen is not None
+    assert seen.a == pytest.approx(isoflop.fit(leaning, method="additive", resamples=0).law.a, abs=0.03)
+    assert seen.a < exact.law.a - 0.05
+
+
+def test_a_form_that_explains_nothing_is_no_reason():
+    runs = sweep(LAWS["chinchilla"], noise=0.003)
+    one, other = isoflop.fit(runs, resamples=20), parametric.fit(runs, resamples=20)
+    assert _reasons._form(runs, [(one, other)]) == ()
+    assert _reasons._form(runs, [(one, one)]) == ()
+
+
+# warnings, and the other reasons
+
+
+def test_an_irreducible_loss_above_a_loss_seen_is_warned_of():
+    runs = sweep(LAWS["symmetric"], noise=0.002)
+    runs = replace(runs, loss=np.where(np.arange(len(runs)) == 20, 0.9, runs.loss))  # E is 1, and Huber's loss is not moved by one run
+    found = parametric.fit(runs, resamples=0)
+    assert found.law.E > 0.9
+    assert any("E = " in warning and "0.9" in warning for warning in found.warnings)
+    assert not any("E = " in warning for warning in parametric.fit(sweep(LAWS["symmetric"], noise=0.002), resamples=0).warnings)
+
+
+def test_less_than_a_decade_of_compute_is_warned_of():
+    short = sweep(LAWS["symmetric"], noise=0.002, budgets=(1e12, 2e12, 4e12, 8e12))
+    for approach in ("isoflop", "parametric"):
+        said = fit.fit(short, approach=approach, resamples=0).warnings
+        assert any("decade" in warning for warning in said)
+        assert not any("decade" in warning for warning in fit.fit(sweep(LAWS["symmetric"], noise=0.002), approach=approach, resamples=0).warnings)
+
+
+def test_sizes_beside_the_minima_are_a_reason_only_where_they_move_the_exponent():
+    """Sizes that drift from twice too small to twice too large along the budgets move the minima of parabolas of a lopsided law."""
+    law = LAWS["lopsided"]
+    runs = sweep(law, noise=0.001)
+    two, three = isoflop.fit(runs, resamples=20), parametric.fit(runs, resamples=20)
+    assert _reasons._off_centre(runs, [two, three]) == ()  # a is right, though alpha is twice beta
+    wrong = replace(two, law=replace(two.law, a=two.law.a + 0.1))
+    (said,) = _reasons._off_centre(runs, [wrong, three])
+    assert said.startswith("Off-centre: ")
+    assert "make one side of a valley steeper" in said
+    assert f"give a = {isoflop.fit(runs, method='additive', resamples=0).law.a:.3f}" in said
+
+
+def test_runs_set_aside_are_a_reason():
+    runs = sweep(LAWS["symmetric"], noise=0.002)
+    spoiled = replace(runs, loss=np.where(np.arange(len(runs)) == 17, runs.loss * 1.5, runs.loss))
+    (said,) = _reasons._outliers([fit.fit(spoiled, approach="parametric", resamples=0)])
+    assert said.startswith("Outliers: 1 runs were set aside (00000017)")
+    assert _reasons._outliers([fit.fit(runs, approach="parametric", resamples=0)]) == ()
+
+
+def test_an_optimum_outside_the_sizes_trained_is_warned_of():
+    law = LAWS["symmetric"]
+    for shift, side in ((60.0, "below"), (1 / 60, "above")):
+        said = parametric.fit(sweep(law, shift=shift), resamples=0).warnings
+        assert any(f"lies {side} every size trained" in warning for warning in said)
+    assert not any("every size trained" in warning for warning in parametric.fit(sweep(law), resamples=0).warnings)

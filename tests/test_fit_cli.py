@@ -7,10 +7,15 @@ import json
 import math
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 import threading
+import time
+import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -137,10 +142,20 @@ def test_a_level_widens_the_intervals(runs):
 
 @pytest.mark.parametrize(("number", "name"), [(2, "isoflop"), (3, "parametric")])
 def test_an_approach_is_asked_by_number_or_name_and_still_shows_its_hold_out(runs, number, name):
-    by_number, by_name = (json.loads(asked("fit", runs, "--approach", word, "--resamples", "5", "--json")[1]) for word in (number, name))
+    by_number, by_name = (json.loads(asked("fit", runs, "--approach", word, "--resamples", "9", "--json")[1]) for word in (number, name))
     assert by_number == by_name
     assert [f["approach"] for f in by_name["fits"]] == [name]
     assert by_name["holdout"]
+
+
+@pytest.mark.parametrize("approach", ["2", "3"])
+def test_intervals_are_made_as_asked(runs, approach):
+    words = ["fit", runs, "--approach", approach, "--resamples", "20", "--json", "--intervals"]
+    by_noise, by_runs = (json.loads(asked(*words, how)[1])["fits"][0] for how in ("noise", "runs"))
+    assert "noise" in by_noise["intervals_by"]
+    assert by_runs["intervals_by"] == "runs drawn with replacement within budgets"
+    assert by_noise["a"] == by_runs["a"]
+    assert by_noise["a_interval"] != by_runs["a_interval"]
 
 
 def test_rows_are_chosen_and_columns_are_named(runs, tmp_path):
@@ -164,7 +179,7 @@ def test_other_estimators_and_forms_are_said(runs):
 @pytest.mark.parametrize("width", [80, 160])
 def test_it_is_readable_at_any_width(runs, monkeypatch, width):
     monkeypatch.setattr(cli, "out", Console(highlight=False, markup=False, emoji=False, width=width))
-    status, out, _ = asked("fit", runs, "--resamples", "5")
+    status, out, _ = asked("fit", runs, "--resamples", "9")
     assert status == 0
     assert max(map(len, out.splitlines())) <= width
     assert "\u2026" not in out  # nothing cut
@@ -172,7 +187,7 @@ def test_it_is_readable_at_any_width(runs, monkeypatch, width):
 
 
 def test_markdown_is_tables_and_sentences(runs):
-    out = asked("fit", runs, "--resamples", "5", "--markdown")[1]
+    out = asked("fit", runs, "--resamples", "9", "--markdown")[1]
     assert "| 3. Parametric loss | 0." in out
     assert "\nExpect a loss of" in out
 
@@ -217,7 +232,7 @@ def test_a_budget_beyond_reach_is_refused_with_the_estimate(kept):
 def test_bits_per_byte_are_not_called_nats(tmp_path):
     path = tmp_path / "bits.csv"
     path.write_text(table("bits_per_byte"))
-    status, out, err = asked("fit", path, "--approach", "3", "--resamples", "5", "--out", tmp_path / "fits.json")
+    status, out, err = asked("fit", path, "--approach", "3", "--resamples", "9", "--out", tmp_path / "fits.json")
     assert status == 0, err
     assert "bits per byte" in out
     assert "nats" not in out
@@ -241,12 +256,138 @@ def test_a_study_is_fitted_as_before_and_knows_its_columns(undisturbed, tmp_path
     assert "two sets of fits" in refused(2, "plan", folder, "--fit", tmp_path / "fits.json")
 
 
-def test_figures_are_drawn_beside(runs, tmp_path):
-    pytest.importorskip("altair")
-    status, _, err = asked("fit", runs, "--approach", "3", "--resamples", "5", "--figures", tmp_path / "figures")
+@functools.cache
+def drawn(runs: Path) -> Path:
+    status, _, err = asked("fit", runs, "--approach", "3", "--resamples", "9", "--figures", runs.parent / "figures")
     assert status == 0, err
-    drawn = {path.suffix for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {".png", ".svg", ".html"}
+    return runs.parent / "figures"
+
+
+def test_figures_are_drawn_beside(runs):
+    pytest.importorskip("altair")
+    assert {path.suffix for path in drawn(runs).iterdir()} == {".png", ".svg", ".html"}
+
+
+DRAWS = """
+import itertools, resource, signal, sys
+from pathlib import Path
+from isoflop import readers
+from isoflop.fit.asked import Asked, fits
+from isoflop.report import fitted
+
+source, folder, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+runs = readers.read(source)
+found = fits(runs, Asked(approach="3", resamples=0))
+if limit:  # the system ends the process in the middle of the write that goes beyond it, which Python by itself would live through
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+for target in itertools.cycle((1e19, 1e20)):  # other pictures each time, over those that are there
+    fitted.write(found, runs, folder, target=target)
+"""
+
+
+def ended(source: Path, folder: Path, *, limit: int = 0, after: float = 0.0) -> int:
+    """Draw again and again until the process is ended, by the system or some seconds after its first file; its exit status."""
+    folder.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", DRAWS, source, folder, str(limit)], stderr=subprocess.DEVNULL)
+    try:
+        while not limit and process.poll() is None and not any(folder.iterdir()):
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=120 if limit else after)
+    finally:
+        process.kill()
+    return process.wait()
+
+
+def is_whole(path: Path) -> bool:
+    data = path.read_bytes()
+    match path.suffix:
+        case ".svg":
+            return ElementTree.fromstring(data).tag.endswith("svg")
+        case ".png":
+            at = 8
+            while at < len(data):
+                size = int.from_bytes(data[at : at + 4], "big") + 4
+                if zlib.crc32(data[at + 4 : at + 4 + size]) != int.from_bytes(data[at + 4 + size : at + 8 + size], "big"):
+                    return False
+                at += 8 + size
+            return data[-8:-4] == b"IEND"
+        case _:
+            return data.startswith(b"<!doctype html>") and data.rstrip().endswith(b"</html>")
+
+
+def figures_of(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("limit", [pytest.param(20_000, marks=pytest.mark.slow), 300_000])
+def test_a_process_ended_inside_a_write_leaves_no_part_of_a_figure(runs, tmp_path, limit):
+    """At 20 kB the first PNG is cut, at 300 kB the first page."""
+    pytest.importorskip("altair")
+    assert ended(runs, tmp_path / "figures", limit=limit) == -signal.SIGXFSZ
+    assert [path.stat().st_size for path in (tmp_path / "figures").glob(".*.part")] == [limit]
+    found = figures_of(tmp_path / "figures")
+    assert found
+    assert all(map(is_whole, found))
+
+
+def killed(runs: Path, folder: Path, seed: int) -> None:
+    assert ended(runs, folder, after=np.random.default_rng(seed).uniform(0, 5)) == -signal.SIGKILL
+    assert all(map(is_whole, figures_of(folder)))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_kill_at_any_moment_leaves_whole_figures(runs, tmp_path, seed):
+    pytest.importorskip("altair")
+    killed(runs, tmp_path / "figures", seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 22))
+def test_twenty_kills_leave_whole_figures(runs, tmp_path, seed):
+    pytest.importorskip("altair")
+    killed(runs, tmp_path / "figures", seed)
+
+
+@pytest.mark.parametrize("cut", ["svg", "png", "html"])
+def test_a_figure_cut_short_is_seen(runs, tmp_path, cut):
+    """So that the tests above can fail."""
+    pytest.importorskip("altair")
+    path = next(drawn(runs).glob(f"*.{cut}"))
+    (tmp_path / path.name).write_bytes(path.read_bytes()[:-9])
+    assert is_whole(path)
+    with contextlib.suppress(ElementTree.ParseError):
+        assert not is_whole(tmp_path / path.name)
+
+
+@contextlib.contextmanager
+def no_file_over(size: int):
+    """A file system on which no file can be larger, as a full disk is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_figures_that_cannot_be_written_are_an_error_in_words_after_the_answer(runs, tmp_path):
+    pytest.importorskip("altair")
+    words = ["fit", runs, "--approach", "3", "--resamples", "0", "--figures"]
+    with no_file_over(50_000):
+        status, out, err = asked(*words, tmp_path / "figures")
+    assert status == 1
+    assert "train a model of about" in flat(out)
+    assert re.search(r"\.png would be larger than this process may write\. .* then start again", flat(err))
+    assert all(map(is_whole, figures_of(tmp_path / "figures")))
+    assert not list((tmp_path / "figures").glob(".*"))
+    (tmp_path / "file").write_text("")
+    status, out, err = asked(*words, tmp_path / "file" / "figures")
+    assert status == 1
+    assert "train a model of about" in flat(out)
+    assert "a part of that path is a file, not a folder. Nothing that was finished is lost. Take another folder" in flat(err)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +402,12 @@ def test_figures_are_drawn_beside(runs, tmp_path):
         (["--delta", "nan"], "--delta"),
         (["--level", "1"], "--level"),
         (["--resamples", "-1"], "--resamples"),
+        (["--resamples", "8"], "8 resamples make no 80 % interval: even their least and greatest hold only 78 %, and it takes 9."),
+        (["--level", "0.999"], "400 resamples make no 99.9 % interval"),
+        (["--level", "0.5", "--resamples", "4"], "it takes 9"),
         (["--seed", "-1"], "--seed"),
+        (["--intervals", "best"], "no kind of intervals 'best'"),
+        (["--approach", "1", "--intervals", "noise"], "not for the envelope approach"),
         (["--budget-tolerance", "2"], "--budget-tolerance"),
         (["--map", "params"], "NAME=COLUMN"),
         (["--map", "params=a,params=b"], "twice"),
@@ -307,10 +453,24 @@ def test_no_name_in_a_file_can_speak_to_the_terminal(tmp_path):
 def test_what_was_dropped_or_set_aside_is_said_once(tmp_path):
     (tmp_path / "runs.csv").write_text(table() + "3e8,1e9,1.8e18,9.9,False\n")
     _, out, err = asked("fit", tmp_path / "runs.csv", "--resamples", "0")
-    assert flat(out).count("row 29: loss is NaN") == 1
+    assert flat(out).count("row 29, line 30: loss is NaN") == 1
     assert "not in the fit" not in err
     assert flat(out).count("row 30: ") == 1
     assert "set aside (isoflop, parametric)" in flat(out)
+
+
+def test_rows_and_runs_of_a_file_of_curves_are_told_apart(tmp_path):
+    points = [line.split(",") for line in table().splitlines()[1:-1]]
+    rows = [f"run{i},{n},{float(d) * part},{float(x) * (1 + (1 - part) / 5)}" for i, (n, d, _, x, _) in enumerate(points) for part in (0.25, 0.5, 0.75, 1.0)]
+    path = tmp_path / "curves.csv"
+    path.write_text("\n".join(["run,params,tokens,loss", *rows, "run0,1e7,oops,3", "run1,1e7,1e9,", "bad,1e7,1e9,3", "bad,1e7,2e9,nan"]) + "\n")
+    status, out, err = asked("fit", path, "--approach", "3", "--resamples", "0")
+    assert status == 0, err
+    assert "read 29 runs and 2 rows that count in none, from curves.csv" in flat(out)
+    assert "kept 28" in flat(out)
+    assert "row 113, line 114: column 'tokens' holds 'oops' where a number should be" in flat(out)
+    assert "row 114, line 115: no loss" in flat(out)
+    assert "bad: diverged" in flat(out)
 
 
 def test_a_device_is_written_into_and_stays_a_device(runs, tmp_path):
@@ -357,7 +517,7 @@ def test_no_words_end_in_a_traceback(tmp_path, words):
     runs = tmp_path / "runs.csv"  # of few runs, and by one approach if none is drawn: all of them take seconds
     runs.write_text("\n".join(table().splitlines()[:11]) + "\n")
     given_approach = [] if any(option[0] == "--approach" for option in words) else ["--approach", "parametric"]
-    status, out, err = asked("fit", runs, *given_approach, "--resamples", "2", *(word for option in words for word in option))
+    status, out, err = asked("fit", runs, *given_approach, "--resamples", "9", *(word for option in words for word in option))
     assert status in {0, 1, 2}
     assert "Traceback" not in err
     if status:

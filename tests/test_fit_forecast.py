@@ -190,20 +190,20 @@ def test_on_a_public_sweep_the_forecast_beats_the_additive_law_and_its_interval_
 def test_a_choice_of_another_approach_is_refused():
     runs = sweep(noise=0.002)
     with pytest.raises(UsageError, match="law 'kaplan' is a choice of the parametric approach, and the isoflop approach has none"):
-        fit.fit(runs, approach="isoflop", law="kaplan")
+        fit.fit(runs, approach="isoflop", choices=fit.Choices(law="kaplan"))
     with pytest.raises(UsageError, match="method 'akima' is a choice of the isoflop approach"):
-        fit.fit(runs, approach="parametric", method="akima")
+        fit.fit(runs, approach="parametric", choices=fit.Choices(method="akima"))
     with pytest.raises(UnknownNameError):
-        fit.fit_all(runs, law="chinchila")
+        fit.fit_all(runs, choices=fit.Choices(law="chinchila"))
 
 
 def test_choices_reach_their_approach():
     runs = sweep(noise=0.002)
-    assert fit.fit(runs, approach="parametric", law="kaplan", resamples=0).form == "kaplan"
-    assert "Akima" in fit.fit(runs, approach="isoflop", method="akima", resamples=0).estimator
+    assert fit.fit(runs, approach="parametric", choices=fit.Choices(law="kaplan"), resamples=0).form == "kaplan"
+    assert "Akima" in fit.fit(runs, approach="isoflop", choices=fit.Choices(method="akima"), resamples=0).estimator
     with pytest.raises(FitError, match="0 of 42 runs have a whole training curve"):
-        fit.fit(runs, approach="envelope", rule="hull")
-    made = fit.fit_all(runs, law="kaplan", resamples=5)
+        fit.fit(runs, approach="envelope", choices=fit.Choices(rule="hull"))
+    made = fit.fit_all(runs, choices=fit.Choices(law="kaplan"), resamples=5)
     assert {f.form for f in made if f.approach == "parametric"} == {"kaplan"}
     assert {"parametric kaplan", "parametric chinchilla"} <= set(made.holdout.candidates)
 

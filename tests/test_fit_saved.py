@@ -19,7 +19,7 @@ from isoflop.fit.account import Account, groups
 from isoflop.fit.forecast import Forecast, Member
 from isoflop.fit.holdout import Holdout, Trial
 from isoflop.laws import Law
-from isoflop.runs import Dropped, Runs
+from isoflop.runs import Curve, Dropped, Runs
 
 ODD = (math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308, 0.1 + 0.2)
 
@@ -38,7 +38,7 @@ def account() -> Account:
 
 def made(approach: str) -> Fit:
     """With few resamples and optima: a file is read some hundred times below."""
-    found = fit.fit(runs(), approach=approach, resamples=5)
+    found = fit.fit(runs(), approach=approach, resamples=9)
     frontier = Frontier(**{f.name: getattr(found.frontier, f.name)[:5] for f in dataclasses.fields(Frontier)})
     return dataclasses.replace(found, frontier=frontier)
 
@@ -264,7 +264,7 @@ def test_a_forged_file_is_read_or_refused_but_never_breaks(path, value):
 
 def test_an_account_counts_every_row_once_and_by_reason():
     dropped = (Dropped("row 1", "loss: nan"), Dropped("row 2", "loss: inf"), Dropped("1,234 rows", "not chosen"), Dropped("row 9", "diverged: at 3"))
-    seen = dataclasses.replace(account(), dropped=dropped)
+    seen = dataclasses.replace(account(), dropped=dropped, curves=False)
     assert groups(dropped) == (("not chosen", 1234, "1,234 rows"), ("loss", 2, "row 1"), ("diverged: at 3", 1, "row 9"))
     assert seen.read == seen.kept + 1237
 
@@ -273,3 +273,23 @@ def test_fitting_again_is_not_needed_to_plan(monkeypatch):
     content = text()
     monkeypatch.setattr(fit, "fit", lambda *_, **__: pytest.fail("fitted anew"))
     assert len(saved.loads(content).fits) == 3
+
+
+def test_rows_of_curves_are_not_counted_as_runs():
+    """Rows that were dropped beside runs that have many each are rows; where each row is a run, they are runs."""
+    dropped = (Dropped("row 7, line 8", "no loss"), Dropped("1,234 rows", "not chosen"), Dropped("some", "diverged: its last loss is NaN"))
+    dropped = (*dropped, Dropped("120 runs", "status 'failed': it did not end well"))
+    single, curves = (Account.of(dataclasses.replace(some, dropped=dropped), "x") for some in (without_curves(runs()), runs()))
+    assert (curves.read, curves.rows) == (len(runs()) + 121, 1235)
+    assert (single.read, single.rows) == (len(runs()) + 121 + 1235, 0)
+
+
+def without_curves(some: Runs) -> Runs:
+    return dataclasses.replace(some, curves=(Curve(np.empty(0), np.empty(0)),) * len(some))
+
+
+def test_an_account_without_the_word_curves_is_read_as_before():
+    kept = json.loads(saved.dumps(fits(), account()))
+    del kept["exact"]["account"]["curves"]
+    kept["sha256"] = saved._digest(kept["exact"])
+    assert not saved.loads(json.dumps(kept)).account.curves

@@ -12,6 +12,8 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from isoflop import readers
@@ -304,19 +306,76 @@ def test_a_filter_over_a_name_that_is_not_there_says_the_nearest(tmp_path):
 # What is left out
 
 
+def of_lines(runs) -> dict[int, str]:
+    """What was left out, by the line that it is said to stand on."""
+    return {int(re.fullmatch(r"row \d+, line (\d+)", entry.id)[1]): entry.reason for entry in runs.dropped}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("name", ["runs.csv", "runs.csv.gz"])
+def test_a_cell_that_is_no_number_is_named_by_its_line_and_column(tmp_path, name, end):
+    """Empty lines and lines inside quotes count as they do in an editor."""
+    plain = ["", "size,tokens,score", "1e7,2e8,3.2", "", "", "1e7,2e8,oops", "2e7,2e8,3", "3e7,2e8,-3", "4e7,2e8,99"]
+    quoted = ["size,tokens,score,note", '1e7,2e8,3.2,"one', 'two"', "1e7,2e8,oops,", "", '2e7,2e8,3,"a', "", 'b"', "3e7,2e8,-3,", "4e7,2e8,99,"]
+    for lines, told in ((plain, (6, 8, 9)), (quoted, (4, 9, 10))):
+        text = end.join(lines).encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+        runs = readers.read(tmp_path / name, columns={"params": "size", "loss": "score", "vocab": "32"})
+        assert runs.params.tolist() == [1e7, 2e7]
+        assert of_lines(runs) == dict(
+            zip(
+                told,
+                (
+                    "column 'score' holds 'oops' where a number should be",
+                    "loss (column 'score') is zero or negative",
+                    "diverged: its loss is above that of a model that gives every token the same chance",
+                ),
+                strict=True,
+            )
+        )
+
+
+def test_a_line_of_jsonl_is_named(tmp_path):
+    path = write(tmp_path, '{"params": 1e7, "tokens": 2e8, "loss": 4}\n\n{"params": 1e7, "tokens": 2e8, "loss": "oops"}\n', "runs.jsonl")
+    assert of_lines(readers.read(path)) == {3: "column 'loss' holds 'oops' where a number should be"}
+    path = write(tmp_path, '[{"params": 1e7, "tokens": 2e8, "loss": 4},\n{"params": 1e7, "tokens": 2e8, "loss": 0}]', "runs.json")
+    assert [entry.id for entry in readers.read(path).dropped] == ["row 2"]  # of a list: nothing says that a row is a line
+
+
+def test_many_rows_of_one_reason_name_the_line_of_the_first(tmp_path):
+    runs = readers.read(write(tmp_path, "params,tokens,loss\n1e7,2e8,4\n\n" + "1e7,2e8,oops\n" * 2000))
+    (many,) = [entry for entry in runs.dropped if entry.id == "1,980 rows"]
+    assert many.reason == "column 'loss' holds text where a number should be (the first is row 22, line 24)"  # twenty are named with their text
+    with pytest.raises(FitError, match=r"5 rows: column 'loss' holds 'oops' where a number should be \(the first is row 1, line 3\)"):
+        readers.read(write(tmp_path, "params,tokens,loss\n\n" + "1e7,2e8,oops\n" * 5))
+
+
+@given(cells=st.lists(st.sampled_from(["4", "x", '"4"', '"x\ny"', None]), min_size=1, max_size=30), end=st.sampled_from(["\n", "\r\n"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_every_line_that_is_named_is_that_of_its_cell(tmp_path, cells, end):
+    """Lines are made by hand; None is an empty one."""
+    path, text, wrong = tmp_path / "runs.csv", f"params,tokens,loss{end}1e6,2e8,5{end}", []
+    for size, cell in enumerate(cells, start=1):
+        if cell is not None and "x" in cell:
+            wrong.append(text.count("\n") + 1)
+        text += "" + (end if cell is None else f"{size}e7,2e8,{cell.replace(chr(10), end)}{end}")
+    path.write_bytes(text.encode())
+    assert sorted(of_lines(readers.read(path))) == wrong
+
+
 def test_every_row_left_out_has_its_reason(tmp_path):
     rows = ["1e7,2e8,4", "1e7,2e8,4", "1e7,2e8,nan", "1e7,2e8,inf", "1e7,2e8,0", "1e7,-2e8,3", "1e7,,3", "many,2e8,3", "1e300,1e300,3", "2e7,2e8,3"]
     runs = readers.read(write(tmp_path, "params,tokens,loss\n" + "\n".join(rows)))
     assert runs.params.tolist() == [1e7, 2e7]
     assert {entry.id: entry.reason for entry in runs.dropped} == {
-        "row 2": "the same again as another row, which is kept",
-        "row 3": "loss is NaN",
-        "row 4": "loss is infinite",
-        "row 5": "loss is zero or negative",
-        "row 6": "tokens is zero or negative",
-        "row 7": "no tokens",
-        "row 8": "column 'params' holds 'many' where a number should be",
-        "row 9": "6ND is no finite number of FLOPs",
+        "row 2, line 3": "the same again as another row, which is kept",
+        "row 3, line 4": "loss is NaN",
+        "row 4, line 5": "loss is infinite",
+        "row 5, line 6": "loss is zero or negative",
+        "row 6, line 7": "tokens is zero or negative",
+        "row 7, line 8": "no tokens",
+        "row 8, line 9": "column 'params' holds 'many' where a number should be",
+        "row 9, line 10": "6ND is no finite number of FLOPs",
     }
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from isoflop import _registry, units
-from isoflop.errors import FitError, UsageError
+from isoflop.errors import FitError
 from isoflop.fit import _bootstrap, _checks, _forms, _outliers, _reasons, envelope, isoflop, parametric
+from isoflop.fit.choices import Choices
 from isoflop.fit.forecast import Blend, Forecast, Member, Prediction, combine, has_optimum, of_loss, of_size, weigh
 from isoflop.fit.holdout import FARTHEST, Holdout, Trial, hold_out
 from isoflop.fit.result import Approach, Fit, Frontier, Profile, Status
@@ -18,6 +19,7 @@ __all__ = [
     "APPROACHES",
     "Approach",
     "Blend",
+    "Choices",
     "Fit",
     "Fits",
     "Forecast",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 APPROACHES: tuple[Approach, ...] = get_args(Approach)  # 1, 2 and 3 in the paper's order
-RULE, METHOD, LAW, ESTIMATOR = "finished", "parabola", "chinchilla", "huber"  # of Approaches 1, 2, 3 and 3 where none is said
+USUAL = Choices()
 RIVALS = ("chinchilla", "kaplan", "farseer")  # forms of law whose hold-out errors are compared; data_constrained joins where text was repeated
 WANTED_PER_CONSTANT = 6  # runs below a cut for a rival's every constant; assumption: with fewer a form bends to the noise, and Farseer's nine take seconds
 RIVAL_RESAMPLES = 100  # of a rival that joins the forecast: Farseer takes 30 ms for each
@@ -69,44 +71,11 @@ class Fits:
         return len(self.fits)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Choices:
-    """How each approach is made; None is that approach's default."""
-
-    law: str | None = None
-    estimator: str | None = None
-    delta: float | None = None
-    method: str | None = None
-    rule: str | None = None
-
-    def refuse_foreign(self, approach: Approach) -> None:
-        """Raise UsageError for a choice that the approach does not have."""
-        owners: dict[str, Approach] = {"law": "parametric", "estimator": "parametric", "delta": "parametric", "method": "isoflop", "rule": "envelope"}
-        for name, owner in owners.items():
-            if owner != approach and getattr(self, name) is not None:
-                msg = f"{name} {getattr(self, name)!r} is a choice of the {owner} approach, and the {approach} approach has none. Leave it out."
-                raise UsageError(msg)
-
-    def make(self, runs: Runs, approach: Approach, *, resamples: int, seed: int) -> Fit:
-        match approach:
-            case "envelope":
-                return envelope.fit(runs, rule=self.rule or RULE, resamples=resamples, seed=seed)
-            case "isoflop":
-                return isoflop.fit(runs, method=self.method or METHOD, resamples=resamples, seed=seed)
-            case "parametric":
-                delta = parametric.DELTA if self.delta is None else self.delta
-                return parametric.fit(runs, law=self.law or LAW, estimator=self.estimator or ESTIMATOR, delta=delta, resamples=resamples, seed=seed)
-
-
 def fit(
     runs: Runs,
     *,
     approach: Approach,
-    law: str | None = None,
-    estimator: str | None = None,
-    delta: float | None = None,
-    method: str | None = None,
-    rule: str | None = None,
+    choices: Choices = USUAL,
     resamples: int = _bootstrap.RESAMPLES,
     seed: int = 0,
     keep_all: bool = False,
@@ -116,11 +85,7 @@ def fit(
     Args:
         runs: Any.
         approach: Which.
-        law: Form of Approach 3: a name of `parametric.LAWS`.
-        estimator: Of Approach 3: a name of `parametric.ESTIMATORS`.
-        delta: Of Huber's loss, on log loss.
-        method: Of Approach 2: a name of `isoflop.METHODS`.
-        rule: Of Approach 1: a name of `envelope.RULES`.
+        choices: Of law, estimator, method, rule and kind of intervals.
         resamples: Behind the intervals; 0 for none.
         seed: Of their draw.
         keep_all: Fit the runs that are far off, too, instead of setting them aside.
@@ -131,7 +96,6 @@ def fit(
         FitError: The runs do not determine it; the message says what is missing.
     """
     _registry.check(approach, APPROACHES, noun="approach")
-    choices = _Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule)
     choices.refuse_foreign(approach)
     sound, aside = set_aside(runs, keep_all=keep_all)
     return _told(choices.make(sound, approach, resamples=resamples, seed=seed), runs, aside)
@@ -140,11 +104,7 @@ def fit(
 def fit_all(
     runs: Runs,
     *,
-    law: str | None = None,
-    estimator: str | None = None,
-    delta: float | None = None,
-    method: str | None = None,
-    rule: str | None = None,
+    choices: Choices = USUAL,
     resamples: int = _bootstrap.RESAMPLES,
     seed: int = 0,
     keep_all: bool = False,
@@ -158,7 +118,6 @@ def fit_all(
         UnknownNameError: No such law, estimator, method or rule.
         FitError: None could be made; the message says why for each.
     """
-    choices = _Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule)
     tell = on_progress or (lambda _what, _share: None)
     sound, aside = set_aside(runs, keep_all=keep_all)
     fits: list[Fit] = []
@@ -182,6 +141,8 @@ def set_aside(runs: Runs, *, keep_all: bool = False) -> tuple[Runs, tuple[Droppe
     if keep_all:
         return runs, ()
     found = _outliers.find(runs)
+    if found.keep.all():
+        return runs, found.set_aside
     return runs.take(np.flatnonzero(found.keep)), found.set_aside
 
 
@@ -192,7 +153,7 @@ def _told(found: Fit, runs: Runs, aside: tuple[Dropped, ...]) -> Fit:
     )
 
 
-def _expected(runs: Runs, fits: list[Fit], choices: _Choices, *, resamples: int, seed: int, tell: Callable[[str, float], None]) -> tuple[Holdout, Forecast]:
+def _expected(runs: Runs, fits: list[Fit], choices: Choices, *, resamples: int, seed: int, tell: Callable[[str, float], None]) -> tuple[Holdout, Forecast]:
     """The trials of all candidates, and the combination of their fits that they speak for."""
     whole = {_name(found): found for found in fits}
     candidates = {name: _candidate(choices, found.approach, HELD_OUT_RESAMPLES, seed) for name, found in whole.items()}
@@ -207,7 +168,8 @@ def _expected(runs: Runs, fits: list[Fit], choices: _Choices, *, resamples: int,
             held = held.without(missing, f"it has no optimum at {units.flops(far)} FLOPs, so it cannot say what to expect there")
             continue
         tell("fitting", 1.0)
-        whole[missing] = replace(choices, law=missing.split()[1]).make(runs, "parametric", resamples=min(resamples, RIVAL_RESAMPLES), seed=seed)
+        rival, few = replace(choices, law=missing.split()[1]), min(resamples, RIVAL_RESAMPLES)
+        whole[missing] = rival.make(runs, "parametric", resamples=few, seed=seed, influence=False)
     return held, combine(whole, held, noise=noise)
 
 
@@ -215,17 +177,17 @@ def _wanted(held: Holdout) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*weigh(held, of_loss), *weigh(held, of_size))))
 
 
-def _candidate(choices: _Choices, approach: Approach, resamples: int, seed: int) -> Callable[[Runs], Fit]:
-    return lambda below: choices.make(below, approach, resamples=resamples, seed=seed)
+def _candidate(choices: Choices, approach: Approach, resamples: int, seed: int) -> Callable[[Runs], Fit]:
+    return lambda below: choices.make(below, approach, resamples=resamples, seed=seed, influence=False)
 
 
-def _rival(choices: _Choices, form: str, seed: int) -> Callable[[Runs], Fit]:
+def _rival(choices: Choices, form: str, seed: int) -> Callable[[Runs], Fit]:
     def made(below: Runs) -> Fit:
         constants = len(_forms.form(form).names)
         if len(below) < WANTED_PER_CONSTANT * constants:
             msg = f"below a cut there are {len(below)} runs, and {WANTED_PER_CONSTANT * constants} are wanted for its {constants} constants."
             raise FitError(msg)
-        return choices.make(below, "parametric", resamples=HELD_OUT_RESAMPLES, seed=seed)
+        return choices.make(below, "parametric", resamples=HELD_OUT_RESAMPLES, seed=seed, influence=False)
 
     return made
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from isoflop import units
 from isoflop.errors import FitError
-from isoflop.fit import _student, isoflop
-from isoflop.fit.result import Fit
+from isoflop.fit import _misfit, _student, isoflop
+from isoflop.fit.result import Fit, fewest
 from isoflop.laws.chinchilla import Chinchilla
 from isoflop.runs import Runs
 
@@ -22,7 +22,7 @@ OFF_CENTRE = math.log(1.5)  # assumption: by which the sizes of a budget must si
 LOPSIDED = 1.25  # alpha over beta, either way, from which on a parabola's minimum moves by more than a percent (assumption)
 COST_POWER = 0.05  # from 1; assumption: it moves a by as much
 SEEN = 0.005  # least difference of two exponents that is one: less is beyond the digits they are printed with (assumption)
-FEWEST_DRAWN = math.ceil(2 / (1 - LEVEL)) - 1  # resamples; of fewer not even the outermost two hold as much as LEVEL
+EXPLAINED = 0.5  # of the way between two exponents, that a reason must leave at most to be one (assumption)
 AWAY = 0.05  # by which parabolas' exponent differs from that of the additive valleys before it is said (assumption)
 
 
@@ -39,13 +39,17 @@ def disagreement(runs: Runs, fits: Sequence[Fit]) -> tuple[str, ...]:
     apart = [(one, other) for i, one in enumerate(fits) for other in fits[i + 1 :] if _apart(one, other)]
     if not apart:
         return ()
-    why = (*_curved(fits), *_off_centre(runs, fits), *_outliers(fits), *_counting(runs, fits), *_coarse([each for pair in apart for each in pair]))
-    return (*(_said(*pair) for pair in apart), *(why or ("None of the usual reasons (curvature, sizes off-centre, outliers, counting) shows in these runs.",)))
+    why = (
+        *_curved(fits), *_off_centre(runs, fits), *_form(runs, apart), *_outliers(fits), *_counting(runs, fits),
+        *_coarse([each for pair in apart for each in pair]),
+    )  # fmt: skip
+    none = "None of the usual reasons (curvature, sizes off-centre, the form of the law, outliers, counting) shows in these runs."
+    return (*(_said(*pair) for pair in apart), *(why or (none,)))
 
 
 def _apart(one: Fit, other: Fit) -> bool:
     """Whether the intervals of a lie apart; not where there are none, or too few resamples to make any."""
-    if min(len(one.resamples), len(other.resamples)) < FEWEST_DRAWN or not abs(one.law.a - other.law.a) >= SEEN:
+    if min(len(one.resamples), len(other.resamples)) < fewest(LEVEL) or not abs(one.law.a - other.law.a) >= SEEN:
         return False
     (low, high), (other_low, other_high) = one.interval(lambda law: law.a, level=LEVEL), other.interval(lambda law: law.a, level=LEVEL)
     return low > other_high or other_low > high
@@ -112,6 +116,21 @@ def _additive(runs: Runs) -> float | None:
         return isoflop.fit(runs, method="additive", resamples=0).law.a
     except FitError:
         return None
+
+
+def _form(runs: Runs, apart: Sequence[tuple[Fit, Fit]]) -> tuple[str, ...]:
+    """Whether Approach 3's law has other valleys than the runs: its residuals along them, put back, take its a most of the way to the other approach."""
+    pairs = [(one, other) if one.approach == "parametric" else (other, one) for one, other in apart if "parametric" in {one.approach, other.approach}]
+    for law, other in pairs:
+        seen = _misfit.along_valleys(runs, law)
+        if seen is not None and abs(seen.a - other.law.a) < EXPLAINED * abs(law.law.a - other.law.a):
+            words = (
+                f"Form: along the sizes of a budget the loss leaves {law.form} by {100 * seen.size:.2g} % in a way that is no noise, so its valleys are not "
+                f"those of these runs; with that put back, its a would be {seen.a:.3f}. Take the a of {other.approach}, or a form with more constants "
+                "(--law farseer)."
+            )
+            return (words,)
+    return ()
 
 
 def _outliers(fits: Sequence[Fit]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import numpy as np
 from isoflop.arch import Convention
 from isoflop.runs import Dropped, Runs
 
-_MANY = re.compile(r"([\d,]+) rows")  # what a reader calls more rows of one reason than it names
+_MANY = re.compile(r"([\d,]+) (?:rows|runs)")  # what a reader calls more rows or runs of one reason than it names
+_ROWS = re.compile(r"row \d+(?:, line \d+)?|[\d,]+ rows")  # what it calls rows
 
 
 class Group(NamedTuple):
@@ -36,6 +37,7 @@ class Account:
     budgets: tuple[float, ...]  # FLOPs; each run's own where the runs are in no profiles
     smallest_flops: float
     largest_flops: float
+    curves: bool = False  # runs have many rows each
 
     @classmethod
     def of(cls, runs: Runs, source: str) -> Self:
@@ -52,12 +54,18 @@ class Account:
             budgets=tuple(np.unique(runs.budget).tolist()),
             smallest_flops=float(runs.flops.min()),
             largest_flops=float(runs.flops.max()),
+            curves=any(curve.loss.size for curve in runs.curves),
         )
 
     @property
     def read(self) -> int:
-        """Rows or runs, kept and dropped."""
-        return self.kept + sum(group.runs for group in groups(self.dropped))
+        """Runs, kept and dropped; where runs are curves, rows that were dropped are none of them."""
+        return self.kept + sum(group.runs for group in groups(entry for entry in self.dropped if not (self.curves and _ROWS.fullmatch(entry.id))))
+
+    @property
+    def rows(self) -> int:
+        """Rows that were dropped beside the runs, where runs are curves."""
+        return sum(group.runs for group in groups(entry for entry in self.dropped if self.curves and _ROWS.fullmatch(entry.id)))
 
 
 def groups(dropped: Iterable[Dropped]) -> tuple[Group, ...]:

@@ -10,9 +10,10 @@ import numpy as np
 from isoflop import _registry, units
 from isoflop.arch import Convention
 from isoflop.errors import FitError, UsageError
-from isoflop.fit import APPROACHES, Approach, Fit, Fits, Profile, _bootstrap, fit, fit_all, set_aside
+from isoflop.fit import APPROACHES, Approach, Choices, Fit, Fits, Profile, _bootstrap, fit, fit_all, isoflop, set_aside
 from isoflop.fit.forecast import combine
 from isoflop.fit.holdout import hold_out
+from isoflop.fit.result import fewest, too_few
 from isoflop.runs import Runs
 
 ALL = "all"
@@ -33,6 +34,7 @@ class Asked:
     delta: float | None = None
     method: str | None = None
     rule: str | None = None
+    intervals: str | None = None
     columns: tuple[str, ...] = ()
     where: str | None = None
     kind: str | None = None
@@ -52,6 +54,9 @@ class Asked:
             raise UsageError(f"--delta {self.delta:g} is where Huber's loss turns from squares to lines, so it must be finite and positive, such as 0.001.")
         if not 0 <= self.resamples <= MOST_RESAMPLES:
             raise UsageError(f"--resamples {self.resamples} cannot be drawn: give a number from 0 (no intervals) to {MOST_RESAMPLES}.")
+        level = max(self.level, LEVEL)  # at which a plan will ask for them
+        if 0 < self.resamples < fewest(level):
+            raise UsageError(f"--resamples: {too_few(self.resamples, level)} Give so many or more, or 0 for no intervals.")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"--seed {self.seed} cannot begin a draw: give a number from 0 to {2**63 - 1}.")
         if self.tolerance is not None and not 0 <= self.tolerance < 1:
@@ -67,6 +72,15 @@ class Asked:
             "--every-point": self.every_point,
         }  # fmt: skip
         return tuple(name for name, value in said.items() if value not in {None, (), False})
+
+    @property
+    def choices(self) -> Choices:
+        """Of the approaches.
+
+        Raises:
+            UnknownNameError: No such kind of intervals.
+        """
+        return Choices(law=self.law, estimator=self.estimator, delta=self.delta, method=self.method, rule=self.rule, intervals=self.intervals)
 
     @property
     def convention(self) -> Convention | None:
@@ -114,37 +128,31 @@ def fits(runs: Runs, asked: Asked, *, on_progress: Callable[[str, float], None] 
     """
     approach = asked.one
     if approach is None:
-        return fit_all(
-            runs, law=asked.law, estimator=asked.estimator, delta=asked.delta, method=asked.method, rule=asked.rule, resamples=asked.resamples,
-            seed=asked.seed, keep_all=asked.keep_all, on_progress=on_progress,
-        )  # fmt: skip
+        return fit_all(runs, choices=asked.choices, resamples=asked.resamples, seed=asked.seed, keep_all=asked.keep_all, on_progress=on_progress)
 
-    def make(some: Runs, drawn: int) -> Fit:
-        return fit(
-            some, approach=approach, law=asked.law, estimator=asked.estimator, delta=asked.delta, method=asked.method, rule=asked.rule, resamples=drawn,
-            seed=asked.seed, keep_all=asked.keep_all,
-        )  # fmt: skip
-
-    return _alone(make, runs, asked, on_progress=on_progress)
+    return _alone(approach, runs, asked, on_progress=on_progress)
 
 
-def _alone(make: Callable[[Runs, int], Fit], runs: Runs, asked: Asked, *, on_progress: Callable[[str, float], None] | None) -> Fits:
+def _alone(approach: Approach, runs: Runs, asked: Asked, *, on_progress: Callable[[str, float], None] | None) -> Fits:
     """One approach by itself, with its own hold-out: what a fit says of its own runs is no measure of what it says beyond them."""
-    found = make(runs, asked.resamples)
+    found = fit(runs, approach=approach, choices=asked.choices, resamples=asked.resamples, seed=asked.seed, keep_all=asked.keep_all)
     residuals = found.residuals[np.isfinite(found.residuals)]
     noise = 1.4826 * float(np.median(np.abs(residuals))) if residuals.size else 0.0  # that of a normal distribution with such a median
     sound = set_aside(runs, keep_all=asked.keep_all)[0]
     tell = None if on_progress is None else lambda share: on_progress("holding budgets out", share)
     name = f"parametric {found.form}" if found.approach == "parametric" else found.approach
-    profiles = found.profiles or _profiles(sound)
-    held = hold_out(sound, {name: lambda below: make(below, HELD_OUT_RESAMPLES)}, profiles=profiles, noise=noise, on_progress=tell)
+
+    def again(below: Runs) -> Fit:  # runs were set aside once, from all of them, as `fit_all` does
+        return asked.choices.make(below, approach, resamples=HELD_OUT_RESAMPLES, seed=asked.seed, influence=False)
+
+    held = hold_out(sound, {name: again}, profiles=found.profiles or _profiles(sound), noise=noise, on_progress=tell)
     return Fits(fits=(found,), left_out=(), holdout=held, forecast=combine({name: found}, held, noise=noise))
 
 
 def _profiles(runs: Runs) -> tuple[Profile, ...]:
     """IsoFLOP profiles, whose minima a hold-out predicts whatever the approach; none where the runs lie in none."""
     try:
-        return fit(runs, approach="isoflop", resamples=0, keep_all=True).profiles
+        return isoflop.fit(runs, resamples=0).profiles
     except FitError:
         return ()
 

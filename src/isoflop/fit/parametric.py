@@ -38,6 +38,7 @@ def fit(
     intervals: Intervals | None = None,
     resamples: int = _bootstrap.RESAMPLES,
     seed: int = 0,
+    influence: bool = True,
 ) -> Fit:
     """Fit a law to all runs at once.
 
@@ -53,6 +54,7 @@ def fit(
             a budget to draw from.
         resamples: 0 for none.
         seed: Of the draw.
+        influence: Leave out each run in turn, to warn of one that moves the answer; most of the time of a fit, where nobody reads the warnings.
 
     Raises:
         UnknownNameError: No such law, estimator or intervals.
@@ -74,7 +76,7 @@ def fit(
     residuals[asked.order] = asked.points.log_loss - asked.predict(best.theta)[0]
     drawn = tuple(asked.law(theta) for theta in thetas)
     noise = _checks.noise(runs)
-    single = held_against(runs, asked, best.theta, drawn).warnings if drawn and law in TOLD_APART else ()
+    single = held_against(runs, asked, best.theta, drawn).warnings if influence and drawn and law in TOLD_APART else ()
     return Fit(
         approach="parametric",
         law=found,

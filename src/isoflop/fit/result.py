@@ -100,25 +100,38 @@ class Fit:
     def interval(self, quantity: Callable[[Law], float], *, level: float = 0.8) -> tuple[float, float]:
         """Percentile interval over the resamples, of any quantity of the law; 0.8 is the paper's 10th to 90th percentile (Table 2).
 
+        NaN where there are no resamples, or too few of their laws have such a quantity.
+
+        Raises:
+            FitError: Too few resamples for this level: `fewest` says how many it takes.
+
         Example:
             >>> fit.interval(lambda law: law.a)  # doctest: +SKIP
             (0.47, 0.53)
         """
+        self._check(level)
         values = np.array([_or_nan(quantity, law) for law in self.resamples], dtype=float)
         values = values[np.isfinite(values)]
-        if values.size == 0:
+        if values.size < fewest(level):
             return (float("nan"), float("nan"))
         # Weibull's definition: between the j-th and the j-th last of n lie n + 1 - 2j parts of n + 1 of what is to come, however small n is
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="weibull")
         return (float(low), float(high))
 
     def prediction_interval(self, flops: float, *, level: float = 0.8) -> tuple[float, float]:
-        """Interval for the loss of one new run at the optimum of a budget: resamples, each with a residual of its own drawn from the fit's."""
+        """Interval for the loss of one new run at the optimum of a budget: resamples, each with a residual of its own drawn from the fit's.
+
+        NaN as of `interval`, and where there are no residuals.
+
+        Raises:
+            FitError: As of `interval`.
+        """
+        self._check(level)
         losses = np.array([_or_nan(lambda law: float(law.optimum(flops).loss), law) for law in self.resamples], dtype=float)
         residuals = self.residuals[np.isfinite(self.residuals)]
         grown = math.sqrt(residuals.size / max(1, residuals.size - self.constants))
         losses = losses[np.isfinite(losses)]
-        if losses.size == 0 or residuals.size == 0:
+        if losses.size < fewest(level) or residuals.size == 0:
             return (float("nan"), float("nan"))
         if residuals.size > MOST_ERRORS:  # their quantiles say as much, and memory does not grow with the runs
             residuals = np.quantile(residuals, (np.arange(MOST_ERRORS) + 0.5) / MOST_ERRORS)
@@ -126,6 +139,25 @@ class Fit:
         spread = (losses[:, None] * np.exp(errors)[None, :]).ravel()
         low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
         return (float(low), float(high))
+
+    def _check(self, level: float) -> None:
+        if 0 < len(self.resamples) < fewest(level):
+            raise FitError(f"{too_few(len(self.resamples), level)} Fit with resamples={fewest(level)} or more, or ask for a lower level.")
+
+
+def fewest(level: float) -> int:
+    """Resamples that an interval takes.
+
+    Of n draws and one more to come, each is as likely as any other to be the least, so between the least and the greatest lies what is to come with
+    probability (n - 1) / (n + 1). Where that is less than the level, no two of the draws are its ends: 9 are needed for 0.8, 19 for 0.9, 39 for 0.95.
+    """
+    return math.ceil((1 + level) / (1 - level) - 1e-9)  # a whole number may come out a rounding error above itself
+
+
+def too_few(resamples: int, level: float) -> str:
+    """Why they make no interval, in words."""
+    held = 100 * (resamples - 1) / (resamples + 1)
+    return f"{resamples} resamples make no {100 * level:g} % interval: even their least and greatest hold only {held:.0f} %, and it takes {fewest(level)}."
 
 
 def _or_nan(quantity: Callable[[Law], float], law: Law) -> float:

@@ -4,9 +4,9 @@ A format's file offers `certainty` and `open`; columns are found by `_columns`, 
 by `_reduce`. Nothing that is read is unpickled or executed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from isoflop import _registry
 from isoflop.arch import Convention
@@ -26,6 +26,19 @@ class Table(Protocol):
 
     def batches(self, wanted: tuple[str, ...]) -> Iterator[tuple[Mapping[str, Any], float]]:
         """Some columns as Arrow arrays, some thousand rows at a time, with the fraction that has been read."""
+
+
+@runtime_checkable
+class Lined(Protocol):
+    """Rows of text, which a person finds by their lines."""
+
+    def lines(self, rows: Sequence[int], *, of: int) -> Mapping[int, int]:
+        """Lines on which some rows begin, both from 1; of those that are known.
+
+        Args:
+            rows: Of data.
+            of: Rows there are.
+        """
 
 
 class Format(Protocol):
@@ -125,4 +138,4 @@ def _detect(path: Path) -> str:
     return best
 
 
-__all__ = ["ROLES", "TOLERANCE", "Format", "Table", "kinds", "read"]
+__all__ = ["ROLES", "TOLERANCE", "Format", "Lined", "Table", "kinds", "read"]

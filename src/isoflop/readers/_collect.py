@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isoflop.arch import Convention, Shape
 from isoflop.errors import FitError, IsoflopError
-from isoflop.readers import _values
+from isoflop.readers import Lined, _values
 from isoflop.readers._columns import SHAPE, Plan, counted_by
 from isoflop.readers._tally import Tally
 from isoflop.readers._where import Filter
@@ -58,7 +58,8 @@ class _State:
     """What lasts over batches."""
 
     plan: Plan
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
+    total: int = 0  # rows so far
     names: dict[str, int] = field(default_factory=dict)
     bad_names: dict[str, int] = field(default_factory=lambda: {"": 0})
     countings: set[str] = field(default_factory=set)
@@ -73,24 +74,23 @@ def collect(source: Any, plan: Plan, chosen: Filter | None, *, tell: Tell) -> Ro
         FitError: Malformed, empty, or ways of counting parameters mixed.
     """
     wanted = tuple(dict.fromkeys([*plan.columns, *(chosen.columns if chosen else ())]))
-    state = _State(plan)
+    state = _State(plan, Tally(lambda numbers: source.lines(numbers, of=state.total) if isinstance(source, Lined) else {}))
     parts: list[dict[str, Any]] = []
-    total = 0
     for batch, fraction in source.batches(wanted):
         rows = len(next(iter(batch.values())))
-        every = np.arange(total + 1, total + rows + 1, dtype=np.int64)
-        total += rows
+        every = np.arange(state.total + 1, state.total + rows + 1, dtype=np.int64)
+        state.total += rows
         kept, number = (batch, every) if chosen is None else _choose(batch, every, chosen, state.tally)
         if number.size:
             parts.append(_part(kept, number, state))
         tell("reading", fraction)
-    if not total:
+    if not state.total:
         raise FitError("there is a header but no row. Give a row for each run.")
     _refuse_mixed(state.countings, plan)
     said = next(iter(state.countings), "")
     known = plan.convention_given or counted_by(said)
     return replace(
-        _joined(parts, total, state),
+        _joined(parts, state),
         convention=plan.convention if plan.convention_given else counted_by(said) or plan.convention,
         counting="" if known else said,
     )
@@ -131,7 +131,7 @@ def _part(batch: Mapping[str, Any], number: NDArray[np.int64], state: _State) ->
     _refuse_switching(batch, lacking, state)
     if "tokens" not in values:
         values["tokens"] = values["step"] * values["batch_tokens"]
-    _drop_impossible(values, lacking, drop, curves="run_id" in plan.sources)
+    _drop_impossible(values, lacking, drop, plan)
     _note_counting(batch, keep, state)
     part: dict[str, Any] = {"number": number, **{f"value {role}": cells for role, cells in values.items()}, **_labels(batch, state, n)}
     return {name: np.asarray(column)[keep] for name, column in part.items()}
@@ -154,17 +154,19 @@ def _strange(state: _State, name: str, column: Any, kinds: NDArray[np.int8]) -> 
     return [*found, (f"column {name!r} holds text where a number should be", which)]
 
 
-def _drop_impossible(values: Mapping[str, Floats], lacking: Mapping[str, Any], drop: Callable[[str, Any], None], *, curves: bool) -> None:
+def _drop_impossible(values: Mapping[str, Floats], lacking: Mapping[str, Any], drop: Callable[[str, Any], None], plan: Plan) -> None:
+    curves = "run_id" in plan.sources
     for role, cells in values.items():
+        name = plan.called(role)
         absent = lacking.get(role, np.full(cells.size, role in {"flops", "flops per token"}))  # NaN is then the mark of what the file does not give
         if role in {"params", "tokens", "loss"}:
-            drop(f"no {role}", absent)
+            drop(f"no {name}", absent)
         if role in {"seed", "step", "lr", "vocab"}:
             continue
         if role != "loss" or not curves:  # the last loss of a curve says whether the run diverged
-            drop(f"{role} is NaN", np.isnan(cells) & ~absent)
-            drop(f"{role} is infinite", np.isinf(cells))
-        drop(f"{role} is zero or negative", cells <= 0)
+            drop(f"{name} is NaN", np.isnan(cells) & ~absent)
+            drop(f"{name} is infinite", np.isinf(cells))
+        drop(f"{name} is zero or negative", cells <= 0)
     with np.errstate(all="ignore"):
         product = 6 * values["params"] * values["tokens"]
     drop("6ND is no finite number of FLOPs", ~(np.isfinite(product) & (product > 0)))
@@ -264,7 +266,7 @@ def _codes(column: Any, names: dict[str, int], *, only_bad: bool) -> NDArray[np.
     return np.where(where >= 0, table[where], none) if table.size else np.full(where.size, none, dtype=np.int64)
 
 
-def _joined(parts: list[dict[str, Any]], total: int, state: _State) -> Rows:
+def _joined(parts: list[dict[str, Any]], state: _State) -> Rows:
     names = parts[0] if parts else {}
     columns: dict[str, Any] = {}
     for name in list(names):
@@ -279,7 +281,7 @@ def _joined(parts: list[dict[str, Any]], total: int, state: _State) -> Rows:
         counted = np.isnan(values["flops"]) & np.isfinite(per_token)
         values["flops"] = np.where(counted, per_token * values["tokens"], values["flops"])
     return Rows(
-        total=total,
+        total=state.total,
         tally=state.tally,
         number=number,
         run=columns.get("run"),

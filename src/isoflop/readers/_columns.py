@@ -72,6 +72,11 @@ class Plan:
         named = [s.column for s in self.sources.values() if s.column is not None]
         return tuple(dict.fromkeys([*named, *([self.other_params] if self.other_params else [])]))
 
+    def called(self, role: str) -> str:
+        """A role with the column that it was read from, where that has another name."""
+        column = self.sources[role].column if role in self.sources else None
+        return role if column is None or _plain(column) == _plain(role) else f"{role} (column {column!r})"
+
     @property
     def shaped(self) -> bool:
         """Whether the shapes of the models are known, so that FLOPs can be counted."""

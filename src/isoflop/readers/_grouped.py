@@ -25,11 +25,19 @@ class Grouped:
     sizes: NDArray[np.int64]  # rows of each
     doubts: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # a reason, and the runs
 
+    @property
+    def nameless(self) -> NDArray[np.bool_]:
+        """Which runs are single rows that no id names."""
+        alone: NDArray[np.bool_] = self.sizes == 1
+        return alone if self.last.run is None else alone & np.array([name == "" for name in self.last.names])[self.last.run]
+
     def drop(self, which: NDArray[np.bool_], reason: str) -> None:
         """Leave runs out, counted."""
         if not which.any():
             return
-        self.last.tally.runs(reason, [self.ids[i] for i in np.flatnonzero(which)], points=int(self.sizes[which].sum()))
+        nameless = which & self.nameless
+        self.last.tally.rows(reason, self.last.number[nameless])
+        self.last.tally.runs(reason, [self.ids[i] for i in np.flatnonzero(which & ~nameless)], points=int(self.sizes[which & ~nameless].sum()))
         kept = np.flatnonzero(~which)
         self.last, self.sizes = self.last.take(kept), self.sizes[kept]
         self.ids, self.curves = tuple(self.ids[i] for i in kept), tuple(self.curves[i] for i in kept)
@@ -69,7 +77,9 @@ def curves(rows: Rows) -> Grouped:
     tokens, loss, first = _merged(rows, starts)
     last = rows.take(ends)
     spans = np.searchsorted(first, np.append(at, rows.number.size))
-    found = tuple(Curve(tokens[a:b], loss[a:b]) if b - a > 1 else _NONE for a, b in zip(spans[:-1].tolist(), spans[1:].tolist(), strict=True))
+    # a loss that was logged once is that of the end, and no curve
+    pieces = zip(spans[:-1].tolist(), spans[1:].tolist(), strict=True)
+    found = tuple(Curve(tokens[a:b], loss[a:b]) if (loss[a:b] != loss[a]).any() else _NONE for a, b in pieces)
     final = loss[spans[1:] - 1] if at.size else loss
     peak = {"lr": np.fmax.reduceat(rows.values["lr"], at)} if "lr" in rows.values and at.size else {}
     last = replace(last, values={**last.values, "loss": final, **peak}, bad=np.maximum.reduceat(rows.bad, at) if at.size else rows.bad)

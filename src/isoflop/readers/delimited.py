@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,32 @@ class Delimited:
             parse_options=arrow.ParseOptions(delimiter=self.delimiter, newlines_in_values=self.quoted),
             convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(wanted, pa.string()), include_columns=list(wanted)),
         )
+
+    def lines(self, rows: Sequence[int], *, of: int) -> Mapping[int, int]:
+        """Lines on which rows begin, by reading up to the last of them; of none where quotes are not as Python's reader takes them."""
+        wanted, found = frozenset(rows), {}
+        last = min(max(wanted, default=0), of)
+        try:
+            for row, line in enumerate(self._begun()):  # the header is row 0
+                if row in wanted:
+                    found[row] = line
+                if row >= last:
+                    break
+        except csv.Error:
+            return {}
+        return found
+
+    def _begun(self) -> Iterator[int]:
+        """Lines on which the header and each row begin; empty lines are no rows."""
+        if not self.quoted:
+            yield from (number for number, line in enumerate(lines(self.path), start=1) if line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf"))
+            return
+        text = (line.decode("latin-1") for line in lines(self.path))  # where text is no matter: signs that part fields are of one byte
+        reader, begun = csv.reader(text, delimiter=self.delimiter), 1
+        for row in reader:
+            if row:
+                yield begun
+            begun = reader.line_num + 1
 
     def malformed(self) -> FitError | None:
         """Where the file is malformed, found by reading it line by line, which is slow; None if nowhere."""

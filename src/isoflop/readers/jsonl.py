@@ -2,13 +2,13 @@
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from isoflop.errors import FitError
-from isoflop.readers._bytes import is_text, stream
+from isoflop.readers._bytes import is_text, lines, stream
 
 BLOCK = 1 << 23  # bytes read at once: memory does not grow with the file
 DEEPEST = 8  # objects in objects that are named; assumption: no tool's export of runs goes deeper
@@ -50,6 +50,13 @@ class Jsonl:
 
         for rows, columns, fraction in _blocks(self.path) if self.whole is None else [(len(self.whole), _columns(self.whole), 1.0)]:
             yield {name: columns[name] if name in columns else pa.nulls(rows, pa.string()) for name in wanted}, fraction
+
+    def lines(self, rows: Sequence[int], *, of: int) -> Mapping[int, int]:
+        """Lines of rows, where there is one a line."""
+        if self.whole is not None:
+            return {}
+        written = [number for number, line in enumerate(lines(self.path), start=1) if line.strip()]
+        return {row: written[row - 1] for row in rows} if len(written) == of else {}
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, Mapping[str, Any], float]]:

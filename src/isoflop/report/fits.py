@@ -139,7 +139,7 @@ def account(seen: Account, fits: Fits) -> Table:
     lowest, highest = units.flops(seen.smallest_flops), units.flops(seen.largest_flops)
     budgets = f"none shared: {seen.kept} runs from {lowest} to {highest} FLOPs" if many else f"{len(seen.budgets)}, from {lowest} to {highest} FLOPs"
     lines = [
-        ("read", f"{seen.read} from {seen.source}"),
+        ("read", f"{seen.read} runs and {seen.rows} rows that count in none, from {seen.source}" if seen.rows else f"{seen.read} from {seen.source}"),
         ("kept", str(seen.kept)),
         *(("dropped", words) for words in _named(seen.dropped)),
         *(("doubtful", words) for words in _named(seen.doubtful)),
