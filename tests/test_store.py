@@ -219,7 +219,7 @@ def test_a_zombie_changes_nothing(tmp_path):
         assert [r.clock.attempt for r in store.records()] == [2]
 
 
-def test_a_released_run_is_pending_and_keeps_its_checkpoints(tmp_path):
+def test_a_released_run_is_interrupted_and_keeps_its_checkpoints(tmp_path):
     with Store(tmp_path) as store:
         store.add([spec_of()])
         for attempt in range(1, 6):  # being stopped is no failure, however often
@@ -227,7 +227,7 @@ def test_a_released_run_is_pending_and_keeps_its_checkpoints(tmp_path):
             assert claim.attempt == attempt
             assert len(claim.earlier) == attempt - 1
             assert store.release(claim, reason="stopped")
-        assert [(row.status, row.reason) for row in store.rows()] == [("pending", "stopped")]
+        assert [(row.status, row.reason) for row in store.rows()] == [("interrupted", "stopped")]
 
 
 def test_three_failed_attempts_are_recorded_as_a_failed_run(tmp_path):
@@ -485,7 +485,7 @@ def test_a_second_driver_is_refused_until_the_first_is_killed(tmp_path):
         first.send_signal(signal.SIGKILL)
         first.wait()
     with Store(tmp_path) as store, store.lock():
-        assert [(row.status, row.reason) for row in store.rows()] == [("pending", "its driver (driver) died")]
+        assert [(row.status, row.reason) for row in store.rows()] == [("interrupted", "its driver (driver) died")]
 
 
 def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):

@@ -75,7 +75,7 @@ def test_layers_of_the_import_contract_are_all_modules():
     assert {p.stem for p in SOURCE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()} - {"__init__"} == set(layers)
 
 
-@pytest.mark.parametrize("menu", ["arch", "design", "launch", "laws", "published", "readers", "report/figures"])
+@pytest.mark.parametrize("menu", ["arch", "design", "launch", "laws", "published", "readers", "recipes", "report/figures", "track"])
 def test_menus_are_known_to_the_contracts(menu):
     """A new entry of a menu must join the contract that keeps entries apart."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]

@@ -1,5 +1,6 @@
 """A run is a function of its spec: same bits wherever it was stopped, and nothing half-written."""
 
+import importlib
 import json
 import math
 
@@ -8,12 +9,14 @@ import pytest
 import torch
 
 from isoflop import arch, data
-from isoflop.errors import CorpusError, StoreError
-from isoflop.runs import AdamW, RunSpec, Schedule
+from isoflop.arch.llama.module import Llama
+from isoflop.errors import CorpusError, StoreError, TrainError, UsageError
+from isoflop.runs import AdamW, Cosine, Muon, RunSpec
 from isoflop.store import files
-from isoflop.train import Interrupted, checkpoint, seconds_per_step, train
+from isoflop.train import Interrupted, Machine, _machine, checkpoint, decide, seconds_per_step, train
 from isoflop.train import optim as optim_module
 from isoflop.train.checkpoint import Checkpoint
+from isoflop.train.divergence import trouble
 from isoflop.train.schedule import factor
 
 
@@ -91,6 +94,102 @@ def test_nan_and_explosion_are_recorded_as_diverged_with_the_reason(corpus, tmp_
     assert json.loads((tmp_path / "a/record.json").read_text())["status"] == "diverged"
 
 
+def losses_of(*pieces):
+    """A training curve: (steps, from, to), one after the other."""
+    return torch.cat([torch.linspace(start, end, steps) for steps, start, end in pieces])
+
+
+@pytest.mark.parametrize(
+    ("curve", "says"),
+    [
+        (losses_of((400, 5.0, 3.0)), ""),
+        (losses_of((200, 5.0, 3.0), (20, 4.9, 4.9), (180, 3.1, 2.9)), ""),  # a spike that recovers
+        (losses_of((200, 5.0, 3.0), (200, 3.5, 3.5)), ""),  # worse for good, but little was lost
+        (losses_of((200, 5.0, 3.0), (200, 4.5, 4.5)), "rose from"),
+        (losses_of((40, 5.0, 4.0), (360, 5.5, 5.5)), "above the 5.000 it began with"),
+        (losses_of((200, 5.0, 3.0), (200, math.nan, math.nan)), "the loss is nan"),
+        (losses_of((200, 5.0, 3.0), (200, math.inf, math.inf)), "the loss is"),
+    ],
+)
+def test_a_run_has_diverged_if_it_is_not_finite_above_its_start_or_has_risen_for_good(curve, says):
+    said = [trouble(curve, step=step, steps=400, warmup=20) for step in range(20, 401, 20)]
+    found = next((words for words in said if words), "")
+    assert says in found
+    assert bool(says) == bool(found)
+
+
+def test_half_a_batch_at_a_time_gives_the_losses_of_the_whole(corpus, tmp_path):
+    whole = train(spec_of(corpus), corpus, folder=tmp_path / "whole")
+    for micro in (2, 3, 4):
+        parts = train(spec_of(corpus), corpus, folder=tmp_path / str(micro), machine=Machine(micro=micro))
+        assert parts.loss == pytest.approx(whole.loss, abs=2e-3)
+        assert parts.clock.micro == micro
+        curves = [files.read_curve(tmp_path / name, record.curve_sha256).loss for name, record in (("whole", whole), (str(micro), parts))]
+        np.testing.assert_allclose(curves[1][:20], curves[0][:20], rtol=1e-4)  # rounding, which later steps amplify
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits(corpus, tmp_path, monkeypatch):
+    """A machine that cannot hold more than one sequence's activations."""
+    forward = Llama.forward
+
+    def cramped(self, tokens_BT, *rest, **named):
+        if self.training and torch.is_grad_enabled() and len(tokens_BT) > 1:
+            torch.empty(1 << 50)
+        return forward(self, tokens_BT, *rest, **named)
+
+    monkeypatch.setattr(Llama, "forward", cramped)
+    record = train(spec_of(corpus), corpus, folder=tmp_path / "a")
+    assert (record.status, record.clock.micro) == ("ok", 4)
+    monkeypatch.undo()
+    assert timeless(record) == timeless(train(spec_of(corpus), corpus, folder=tmp_path / "b", machine=Machine(micro=4)))
+
+
+def test_a_model_too_large_for_one_sequence_is_said(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(Llama, "forward", lambda *_, **__: torch.empty(1 << 50))
+    with pytest.raises(TrainError, match="one sequence of 32 tokens"):
+        train(spec_of(corpus), corpus, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values", [{"optimizer": Muon(name="muon")}, {"z_loss": 1e-3}, {"precision": "bf16"}, {"arch": "gopher", "optimizer": Muon(name="muon")}]
+)
+def test_every_way_to_train_learns_and_resumes_to_the_same_bits(corpus, tmp_path, monkeypatch, values):
+    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)
+    spec = spec_of(corpus, **values)
+    whole = train(spec, corpus, folder=tmp_path / "whole")
+    assert whole.loss < 2.8
+    assert whole.loss != train(spec_of(corpus, arch=spec.shape.arch), corpus, folder=tmp_path / "plain").loss
+    seen = []
+    with pytest.raises(Interrupted):
+        train(spec, corpus, folder=tmp_path / "stopped", on_progress=lambda p: seen.append(p.step), should_stop=lambda: seen[-1] >= 60)
+    resumed = train(spec, corpus, folder=tmp_path / "resumed", attempt=2, earlier=(tmp_path / "stopped",))
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_muon_moves_matrices_of_blocks_along_orthogonal_directions_and_the_rest_as_adamw():
+    """Against a polar factor by SVD, which Muon's iteration approaches to about 30 % (Jordan et al. 2024)."""
+    shape = arch.get("llama").at(16, vocab=64, context=8)
+    ours, theirs = (importlib.import_module("isoflop.arch.llama.module").build(shape, seed=0) for _ in range(2))
+    muon = optim_module.make(ours, Muon(name="muon", adamw=AdamW(weight_decay=0.0, clip=1e9)))
+    adamw = optim_module.make(theirs, AdamW(weight_decay=0.0, clip=1e9))
+    tokens = torch.randint(64, (2, 4, 8), generator=torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in ours.named_parameters()}
+    for module in (ours, theirs):
+        module(*tokens).backward()
+    slopes = {name: p.grad.clone() for name, p in ours.named_parameters()}
+    muon.step(0.01)
+    adamw.step(0.01)
+    for (name, p), (_, q) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        moved = p.detach() - before[name]
+        if name.startswith("blocks.") and p.ndim == 2:
+            u, _, v = torch.linalg.svd(slopes[name], full_matrices=False)
+            scale = 0.2 * 0.01 * math.sqrt(max(p.shape))
+            assert torch.linalg.matrix_norm(moved, 2) < 1.3 * scale
+            assert (moved * (u @ v)).sum() < -0.6 * scale * min(p.shape)
+        else:
+            torch.testing.assert_close(p, q)
+
+
 def test_another_text_than_the_spec_names_is_refused(corpus, tmp_path):
     with pytest.raises(CorpusError, match="the text has changed"):
         train(spec_of(corpus, data="0" * 16), corpus, folder=tmp_path)
@@ -141,7 +240,7 @@ def test_flat_adamw_equals_pytorchs_own():
 
 
 def test_the_cosine_warms_up_and_ends_at_a_tenth_with_the_run():
-    schedule = Schedule(warmup=0.1)
+    schedule = Cosine(warmup=0.1)
     factors = np.array([factor(schedule, step, 1000) for step in range(1000)])
     assert factors[0] < 0.02
     assert factors.argmax() in (99, 100)
@@ -157,3 +256,60 @@ def test_the_time_of_a_step_is_measured(corpus):
 def test_epochs_are_counted(corpus, tmp_path):
     record = train(spec_of(corpus), corpus, folder=tmp_path)
     assert record.epochs == pytest.approx(record.tokens / corpus.train_tokens, rel=0.01)
+
+
+def test_a_device_that_is_not_there_is_refused_in_words(corpus, tmp_path):
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(UsageError, match=f"--device {name}: PyTorch .* cannot use it here"):
+            train(spec_of(corpus), corpus, folder=tmp_path, machine=Machine(device=name))
+
+
+def decided(corpus, kept, **seconds):
+    """What is decided for a run of a thousand steps, measured to take so long."""
+    spec = spec_of(corpus, tokens=128_000)
+    key = f"{spec.shape.model_dump_json()} {spec.batch} {spec.precision} {_machine.device('cpu', threads=1)} torch {torch.__version__}"
+    if seconds:
+        kept.write_text(json.dumps({key: seconds}))
+    return decide("auto", spec, corpus, machine=Machine(), kept=kept).compiled
+
+
+def test_a_run_is_compiled_where_that_saves_more_than_it_takes(corpus, tmp_path):
+    assert decided(corpus, tmp_path / "a", usual=0.5, compiled=0.4, compiling=60)
+    assert not decided(corpus, tmp_path / "b", usual=0.5, compiled=0.45, compiling=60)
+    assert not decided(corpus, tmp_path / "c", usual=0.5, compiled=0.6, compiling=1)
+
+
+def test_of_a_short_run_nothing_is_measured(corpus, tmp_path):
+    assert not decided(corpus, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("rubbish", ["", "[1]", "{", '{"a": 1}', '{"a": {"usual": "x"}}', "\0"])
+def test_rubbish_where_measurements_were_kept_is_as_nothing(corpus, tmp_path, rubbish):
+    (tmp_path / "kept").write_text(rubbish)
+    assert not decided(corpus, tmp_path / "kept")
+
+
+def test_what_is_asked_for_is_not_measured(corpus, tmp_path):
+    for wish, compiled in (("always", True), ("never", False)):
+        assert decide(wish, spec_of(corpus), corpus, machine=Machine(), kept=tmp_path / "kept").compiled is compiled
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inside torch.compile itself
+def test_a_compiled_run_learns_the_same_and_goes_on_compiled(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)
+    usual = train(spec_of(corpus), corpus, folder=tmp_path / "usual")
+    whole = train(spec_of(corpus), corpus, folder=tmp_path / "whole", machine=Machine(compiled=True))
+    assert whole.clock.compiled
+    curves = [files.read_curve(tmp_path / name, record.curve_sha256).loss for name, record in (("usual", usual), ("whole", whole))]
+    np.testing.assert_allclose(curves[1][:20], curves[0][:20], rtol=1e-4)  # rounding, which later steps amplify
+    seen = []
+    with pytest.raises(Interrupted):
+        train(
+            spec_of(corpus), corpus, folder=tmp_path / "a", machine=Machine(compiled=True), on_progress=lambda p: seen.append(p.step), should_stop=lambda: True
+        )
+    resumed = train(spec_of(corpus), corpus, folder=tmp_path / "b", attempt=2, earlier=(tmp_path / "a",))
+    assert timeless(resumed) == timeless(whole)
+    assert resumed.clock.compiled

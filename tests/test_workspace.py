@@ -14,7 +14,7 @@ import pytest
 
 import isoflop
 from conftest import records, start
-from isoflop.design import _recipe
+from isoflop import recipes
 from isoflop.errors import FitError, StudyError
 from isoflop.store import files
 
@@ -139,8 +139,8 @@ def test_the_other_design_family_tokenizer_and_rival_work_as_well(study, tmp_pat
 def test_a_newer_recipe_does_not_undo_a_finished_study(undisturbed, tmp_path, monkeypatch):
     folder = shutil.copytree(undisturbed[0], tmp_path / "study")
     before = isoflop.open(folder).results()
-    newer = dataclasses.replace(_recipe.RECIPES["small"], lr=0.123)
-    monkeypatch.setitem(_recipe.RECIPES, "small", newer)
+    newer = dataclasses.replace(recipes.get("small"), lr=lambda run, _batch: 0.123 / run.d_model)
+    monkeypatch.setattr("isoflop.recipes.small.RULE", newer)
     work = isoflop.open(folder)
     after = work.results()
     assert after.runs.digest == before.runs.digest

@@ -5,6 +5,7 @@ The stages, in the order in which the data flow:
     arch       what a model costs: parameters, FLOPs, memory
     study      one TOML file: text, models, budgets
     design     study -> runs to train
+    tune       the learning rate, measured at small sizes, into the study
     train      runs -> records, kept in a store
     runs       records -> columns
     laws       loss as a function of size and tokens; the published ones
@@ -13,6 +14,7 @@ The stages, in the order in which the data flow:
     compare    known models against the laws
     validate   the predicted optimum against a baseline at equal compute
     report     all of it -> one page
+    export     a trained run -> a model that Hugging Face's transformers loads
 
 `isoflop.open("study.toml")` gives them all over one study folder; each is also a module of its own, loaded on first use. Runs made elsewhere come in by
 `isoflop.readers.read("runs.csv")`, and `isoflop.fit.fit_all` takes them.
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
     from isoflop.runs import Runs as Runs
     from isoflop.runs import RunSpec as RunSpec
     from isoflop.study import Study as Study
+    from isoflop.tune import Tuning as Tuning
     from isoflop.validate import Validation as Validation
     from isoflop.workspace import Workspace as Workspace
     from isoflop.workspace import open as open  # noqa: A004  # isoflop.open("study.toml") is how it is said
 
-STAGES = ("arch", "study", "design", "train", "runs", "laws", "fit", "plan", "compare", "validate", "report")
+STAGES = ("arch", "study", "design", "tune", "train", "runs", "laws", "fit", "plan", "compare", "validate", "report", "export")
 _NOUNS = {
     "Design": "design",
     "Fit": "fit",
@@ -48,6 +51,7 @@ _NOUNS = {
     "Runs": "runs",
     "Shape": "arch",
     "Study": "study",
+    "Tuning": "tune",
     "Validation": "validate",
     "Workspace": "workspace",
     "open": "workspace",

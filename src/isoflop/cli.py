@@ -3,11 +3,13 @@
 import contextlib
 import io
 import json
+import math
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import typer.core
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from isoflop.report.landscape import Kind as FigureKind
     from isoflop.report.results import Results
     from isoflop.report.table import Table
-    from isoflop.runs import RunSpec
+    from isoflop.runs import Compile, RunSpec
+    from isoflop.tune import Tuning
     from isoflop.workspace import Found, Workspace
 
 
@@ -72,26 +75,59 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newli
 out = Screen(highlight=False, markup=False, emoji=False, width=None if sys.stdout and sys.stdout.isatty() else 160)  # a pipe has no width of its own
 err = Screen(stderr=True, highlight=False, markup=False, emoji=False)
 
+
+def _compile(word: str) -> str:
+    if word not in {"auto", "always", "never"}:
+        raise UsageError(f"--compile {word}: no such choice. Take auto, always or never.")
+    return word
+
+
+def _trackers(names: list[str] | None) -> list[str] | None:
+    """Names that can be tracked by; said before anything is done."""
+    from isoflop import track
+
+    if names:
+        track.check(names)
+    return names
+
+
 StudyArg = Annotated[Path, typer.Argument(help="A study file (TOML), or the folder of a study made before.", show_default=False)]
 FolderOpt = Annotated[Path | None, typer.Option("--folder", help="Where runs and report go.  [default: studies/NAME]", show_default=False)]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 MarkdownOpt = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
 WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at once.  [default: as many as cores]", show_default=False)]
 LauncherOpt = Annotated[str, typer.Option("--launcher", help="How runs are started: pool (processes on this machine) or inline (one after the other).")]
+DeviceOpt = Annotated[str, typer.Option("--device", help="What models are trained on: cpu, cuda or cuda:N; all workers share it.")]
+CompileOpt = Annotated[
+    str, typer.Option("--compile", callback=_compile, help="Whether torch.compile is used: auto (where it pays, by measurement), always or never.")
+]
+TrackOpt = Annotated[
+    list[str] | None,
+    typer.Option("--track", callback=_trackers, help="Log to tensorboard, wandb or mlflow, too; more than once for several.", show_default=False),
+]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print runs, FLOPs and time; train nothing.")]
 
 
 @app.command(epilog="Example: isoflop run examples/1_quickstart.toml")
-def run(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = "pool", workers: WorkersOpt = None, dry_run: DryOpt = False) -> None:
+def run(
+    study: StudyArg,
+    folder: FolderOpt = None,
+    launcher: LauncherOpt = "pool",
+    workers: WorkersOpt = None,
+    track: TrackOpt = None,
+    device: DeviceOpt = "cpu",
+    compiling: CompileOpt = "auto",
+    dry_run: DryOpt = False,
+) -> None:
     """Do every stage: design, train, fit, plan, validate, report. Goes on where it was stopped."""
     work = _open(study, folder)
     specs, seconds = _designed(work, workers=workers)
     if dry_run:
         return
-    _train(work, specs, launcher, workers, seconds=seconds)
+    _train(work, specs, launcher, workers, seconds=seconds, track=track, means=(device, compiling))
     fits = work.fit()
     _print_fits(fits, work)
-    _train(work, work.proof(fits=fits), launcher, workers, title="proof")
+    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=(device, compiling))
     results = work.results(fits=fits, command=_command())
     path = work.report(results)
     _print_answer(results)
@@ -172,12 +208,77 @@ def design(study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None
     _next("train", study, folder)
 
 
+@app.command(epilog="Example: isoflop tune examples/1_quickstart.toml --sizes 2")
+def tune(
+    study: StudyArg,
+    folder: FolderOpt = None,
+    sizes: Annotated[int, typer.Option("--sizes", help="At so many sizes, each at one of the smallest budgets: 2 or 3.")] = 2,
+    launcher: LauncherOpt = "pool",
+    workers: WorkersOpt = None,
+    device: DeviceOpt = "cpu",
+    compiling: CompileOpt = "auto",
+    write: Annotated[bool, typer.Option("--write/--no-write", help="Put what is found into the study file, or only print it.")] = True,
+    dry_run: DryOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Find the learning rate on your own text, at two or three small sizes.
+
+    The recipe with that rate goes into the study file, in one line; comments stay. Goes on where it was stopped.
+    """
+    from isoflop import workspace
+    from isoflop.report import tuning as words
+
+    work = _open(study, folder)
+    found = _tuned(work, sizes=sizes, launcher=launcher, workers=workers, means=(device, compiling), dry_run=dry_run, screen=err if as_json else out)
+    if found is None:
+        return
+    if as_json:
+        out.print_json(json.dumps(words.values(found)))
+    else:
+        _print_table(words.table(found))
+        out.print(words.sentence(found), soft_wrap=True)
+        out.print(found.line, soft_wrap=True)
+    if write:
+        file = study / workspace.STUDY_FILE if study.is_dir() else study
+        found.write(file)
+        err.print(f"wrote {file}; runs of the former recipe are listed as of an older design from the next training on")
+    _next("design", study, folder)
+
+
+def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None, means: tuple[str, str], dry_run: bool, screen: Console) -> "Tuning | None":
+    from isoflop import tune as tuning
+    from isoflop.launch import Means, View
+    from isoflop.workspace import cores
+
+    _prepare(work)
+    at, at_once = tuning.sites(work.study, work.text, sizes=sizes), workers or cores()
+    with err.status("timing a few real steps of each size ...", spinner="line"):
+        seconds = work.seconds(work.unfinished(tuning.asked(work.study, work.text, at)))
+    screen.print(tuning.price(at, list(seconds.values()), study_flops=work.design().flops_shared, workers=at_once), soft_wrap=True)
+    if dry_run:
+        return None
+    return tuning.run(
+        work.study,
+        work.text,
+        at,
+        folder=work.folder,
+        corpus_folder=work.corpus.folder,
+        workers=at_once,
+        launcher=launcher,
+        means=Means(device=means[0], compile=cast("Compile", means[1])),
+        watch=lambda specs, records: View(specs, records=records, seconds=seconds, workers=at_once, title="tune"),
+    )
+
+
 @app.command(epilog="Example: isoflop train examples/1_quickstart.toml --workers 2")
 def train(
     study: StudyArg,
     folder: FolderOpt = None,
     launcher: LauncherOpt = "pool",
     workers: WorkersOpt = None,
+    track: TrackOpt = None,
+    device: DeviceOpt = "cpu",
+    compiling: CompileOpt = "auto",
     retry: Annotated[bool, typer.Option("--retry", help="Train those that diverged or failed once more, too.")] = False,
     dry_run: DryOpt = False,
 ) -> None:
@@ -185,7 +286,7 @@ def train(
     work = _open(study, folder)
     specs, seconds = _designed(work, workers=workers)
     if not dry_run:
-        _train(work, specs, launcher, workers, seconds=seconds, retry=retry)
+        _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=(device, compiling))
         _next("fit", study, folder)
 
 
@@ -252,6 +353,7 @@ def fit(
     ] = None,
     every_point: Annotated[bool, typer.Option("--every-point", help="Points of one curve are runs of their own.")] = False,
     at: Annotated[str | None, typer.Option("--at", help="FLOPs to predict.  [default: ten times the largest run]", show_default=False)] = None,
+    intervals: Annotated[str | None, typer.Option("--intervals", help="Of noise or runs.  [default: by approach]", show_default=False)] = None,
     resamples: Annotated[int, typer.Option("--resamples", help="Behind the intervals.")] = 400,
     seed: Annotated[int, typer.Option("--seed", help="Of the resamples.")] = 0,
     level: Annotated[float, typer.Option("--level", help="Of the intervals.")] = 0.8,
@@ -272,8 +374,9 @@ def fit(
 
     _one_format(markdown=markdown, as_json=as_json)
     asked = Asked(
-        approach=approach, law=law, estimator=estimator, delta=delta, method=method, rule=rule, columns=tuple(columns or ()), where=where, kind=source,
-        count=count, tolerance=tolerance, every_point=every_point, at=at, resamples=resamples, seed=seed, level=level, keep_all=keep_all,
+        approach=approach, law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals, columns=tuple(columns or ()),
+        where=where, kind=source, count=count, tolerance=tolerance, every_point=every_point, at=at, resamples=resamples, seed=seed, level=level,
+        keep_all=keep_all,
     )  # fmt: skip
     with Bar(err) as bar:
         found = workspace.find(what, asked, folder=folder, on_progress=bar.update)
@@ -323,6 +426,8 @@ def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
     for table in shown:
         _print_table(table, markdown=markdown)
         out.print()
+    if found.study is not None:
+        _print_schedules(fits, found.study, markdown=markdown)
     for name, reason in fits.left_out:
         err.print(f"note: {name} is left out: {reason}", soft_wrap=True)
     _warn(fits, accounted=True)
@@ -508,14 +613,23 @@ def compare(
 
 
 @app.command(epilog="Example: isoflop validate studies/quickstart")
-def validate(study: StudyArg, folder: FolderOpt = None, launcher: LauncherOpt = "pool", workers: WorkersOpt = None, as_json: JsonOpt = False) -> None:
+def validate(
+    study: StudyArg,
+    folder: FolderOpt = None,
+    launcher: LauncherOpt = "pool",
+    workers: WorkersOpt = None,
+    track: TrackOpt = None,
+    device: DeviceOpt = "cpu",
+    compiling: CompileOpt = "auto",
+    as_json: JsonOpt = False,
+) -> None:
     """Train the predicted optimum against a larger model.
 
     At equal compute: the study's target. Says which won, and whether the predicted loss was right.
     """
     work = _open(study, folder)
     fits = work.fit()
-    _train(work, work.proof(fits=fits), launcher, workers, title="proof")
+    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=(device, compiling))
     results = work.results(fits=fits, command=_command())
     if as_json and results.validation is not None:
         from isoflop.report import export
@@ -534,6 +648,38 @@ def report(study: StudyArg, folder: FolderOpt = None) -> None:
     """
     work = _open(study, folder)
     out.print(f"Report: {work.report(work.results(command=_command()))}", soft_wrap=True)
+
+
+@app.command(epilog="Example: isoflop export studies/quickstart:chinchilla quickstart-hf")
+def export(
+    run: Annotated[str, typer.Argument(help="STUDY:ID, STUDY:PART of the proof, or a run's folder.", show_default=False)],
+    to: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+    folder: FolderOpt = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that was changed, or another model's folder.")] = False,
+) -> None:
+    """Write a run as a model for Hugging Face's transformers.
+
+    A folder with configuration, weights, tokenizer and card, which AutoModelForCausalLM loads. Of the llama family.
+    """
+    from isoflop import export as exporting
+
+    source = exporting.source(_run_folder(run, folder))
+    exporting.export(source, to, overwrite=overwrite)
+    out.print(f"Run {source.record.id}, {units.count(source.record.params.total)} parameters, is in {to} as a model for transformers.", soft_wrap=True)
+    pipeline = f"""from transformers import pipeline; print(pipeline("text-generation", {str(to)!r})("The ")[0]["generated_text"])"""
+    err.print(f"next: python -c {shlex.quote(pipeline)}", soft_wrap=True)
+
+
+def _run_folder(run: str, folder: Path | None) -> Path:
+    """The folder of a run that was typed as a path or by its study."""
+    if (Path(run) / "record.json").is_file():
+        return Path(run)
+    study, colon, name = run.rpartition(":")
+    if not colon:
+        raise UsageError(f"{run} is no run's folder. Say which run of a study: {run}:chinchilla for the predicted optimum of its proof, or {run}:ID.")
+    from isoflop import export as exporting
+
+    return exporting.find(_open(Path(study), folder).folder, name)
 
 
 def _open(study: Path, folder: Path | None) -> "Workspace":
@@ -571,9 +717,23 @@ def _designed(work: "Workspace", *, workers: int | None) -> "tuple[tuple[RunSpec
         at_once = workers or cores()
         ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))
         out.print(f"{len(left)} runs to train: about {ahead}, {at_once} at once, and {then} more for the proof.")
+        out.print(_memory_of(left, at_once))
+    if design.flops_shared < design.flops:
+        saved = f"{units.flops(design.flops_shared)} FLOPs to train, for sizes share their trunks; {units.flops(design.flops)} with each run on its own"
+        out.print(f"{saved} ({design.flops_shared / design.flops:.0%}).", soft_wrap=True)
     for warning in design.warnings:
         err.print(f"warning: {warning}")
     return design.specs, seconds
+
+
+def _memory_of(left: "Sequence[RunSpec]", at_once: int) -> str:
+    """What the runs still to train need of memory on a CPU, and what there is."""
+    from isoflop.launch import _memory
+
+    needs = sorted((_memory.need(spec).total for spec in left), reverse=True)
+    free = _memory.free()
+    there = "" if math.isinf(free) else f", and {units.size(free)} free"
+    return f"Memory: {units.size(needs[0])} for the largest run, {units.size(sum(needs[:at_once]))} for the {min(at_once, len(needs))} largest at once{there}."
 
 
 def _train(
@@ -585,19 +745,39 @@ def _train(
     seconds: "Mapping[str, float] | None" = None,
     retry: bool = False,
     title: str = "train",
+    track: "Sequence[str] | None" = None,
+    means: tuple[str, str] = ("cpu", "auto"),
 ) -> None:
-    from isoflop.launch import View
+    from isoflop.launch import Means, View
     from isoflop.workspace import cores
 
     with View(specs, records=work.known(), seconds=seconds, workers=workers or cores(), title=title) as view:
-        work.train(specs, launcher=launcher, workers=workers, retry=retry, on_event=view.on_event)
+        work.train(
+            specs,
+            launcher=launcher,
+            workers=workers,
+            retry=retry,
+            track=track or (),
+            means=Means(device=means[0], compile=cast("Compile", means[1])),
+            on_event=view.on_event,
+        )
 
 
 def _print_fits(fits: "Fits", work: "Workspace") -> None:
     from isoflop.report import tables
 
     _print_table(tables.approaches(fits.fits, work.plan(fits=fits, extrapolate=True), fits.left_out))
+    _print_schedules(fits, work)
     _warn(fits)
+
+
+def _print_schedules(fits: "Fits", work: "Workspace", *, markdown: bool = False) -> None:
+    from isoflop.report import schedules
+    from isoflop.report.results import LEVEL
+
+    matched, overlong = next((fit for fit in fits if fit.approach == "isoflop"), None), work.overlong()
+    if matched is not None and overlong is not None:
+        _print_table(schedules.table(matched, overlong, level=LEVEL), markdown=markdown)
 
 
 def _warn(fits: "Fits", *, accounted: bool = False) -> None:

@@ -1,14 +1,15 @@
 """Runs: what to train (RunSpec), what came of it (RunRecord), and many of them as columns (Runs)."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from isoflop.arch import Convention, ParamGroups, Shape
 from isoflop.errors import FitError
@@ -16,26 +17,64 @@ from isoflop.errors import FitError
 Floats = NDArray[np.float64]
 NATS = "nats per token"
 Status = Literal["ok", "diverged", "failed"]
-Group = Literal["isoflop", "horizons", "noise", "proof"]
+Group = Literal["isoflop", "horizons", "noise", "proof", "overlong", "tune"]
+Precision = Literal["float32", "bf16"]
+Compile = Literal["auto", "always", "never"]  # whether torch.compile is used: where it pays by measurement, always or never
 
 
-class Schedule(BaseModel):
-    """A learning-rate schedule that ends with the run (Hoffmann et al. 2022, App. B: a cycle 25 % too long already costs loss)."""
+def _absent(value: object) -> bool:
+    """Keys that came later are left out of a dump where they say nothing, so that what was written before them keeps its id."""
+    return not value or value in {1.0, "float32"}
+
+
+class Cosine(BaseModel):
+    """Linear warm-up, then a cosine that ends with the run (Hoffmann et al. 2022, App. B: a cycle 25 % too long already costs loss)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: Literal["cosine"] = "cosine"
     warmup: NonNegativeFloat = 0.05  # fraction of the steps
     final: NonNegativeFloat = 0.1  # fraction of the peak; "10x decay", Hoffmann et al. 2022, App. B
+    cycle: float = Field(1.0, ge=1, exclude_if=_absent)  # the cosine's length over the run's; over 1 the run stops before it has annealed
+
+
+class Cooldown(BaseModel):
+    """Linear warm-up, the peak held, then down as 1 - sqrt (Haegele et al. 2024): until it goes down, the run's length does not matter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: Literal["cooldown"]
+    warmup_steps: NonNegativeInt
+    decay: float = Field(0.2, gt=0, le=1)  # fraction of the steps; Haegele et al. 2024, Sec. 4: 10 to 20 % are as good as a cosine
+
+    def start(self, steps: int) -> int:
+        """The first step (from 0) whose rate depends on the run's length."""
+        return max(self.warmup_steps, steps - max(1, round(self.decay * steps)))
+
+
+Schedule = Annotated[Cosine | Cooldown, Field(discriminator="name")]
 
 
 class AdamW(BaseModel):
-    """Settings of the optimiser."""
+    """Settings of AdamW (Loshchilov & Hutter 2019)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
     clip: PositiveFloat = 1.0  # global gradient norm
+
+
+class Muon(BaseModel):
+    """Settings of Muon for the matrices of the blocks (Jordan et al. 2024), beside AdamW for all else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: Literal["muon"]
+    momentum: float = 0.95
+    lr: PositiveFloat = 1.0  # over AdamW's, once an update is scaled to the size of AdamW's (Liu et al. 2025, Eq. 4)
+    adamw: AdamW = AdamW()
+
+    @property
+    def clip(self) -> float:
+        return self.adamw.clip
 
 
 class RunSpec(BaseModel):
@@ -46,8 +85,10 @@ class RunSpec(BaseModel):
     tokens: PositiveInt  # whole batches
     batch: PositiveInt  # tokens a step
     lr: PositiveFloat  # peak
-    schedule: Schedule = Schedule()
-    optimizer: AdamW = AdamW()
+    schedule: Schedule = Cosine()
+    optimizer: AdamW | Muon = AdamW()
+    precision: Precision = Field("float32", exclude_if=_absent)  # of the matrix products; weights and sums are float32
+    z_loss: NonNegativeFloat = Field(0.0, exclude_if=_absent)  # times the mean squared log of the softmax's sum (Chowdhery et al. 2022, Sec. 5)
     seed: int
     data: str  # digest of the token shards
     eval_tokens: PositiveInt  # of the validation set, spread evenly over it
@@ -59,17 +100,41 @@ class RunSpec(BaseModel):
     @property
     def id(self) -> str:
         """Sixteen hex digits of the SHA-256 of the canonical JSON."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return _digest(self.model_dump(mode="json"))
 
     @property
     def steps(self) -> int:
         return self.tokens // self.batch
 
     @property
+    def trunk(self) -> str:
+        """Sixteen hex digits over all that decides the weights until `parting`: runs of one trunk are the same run until then. Empty if it has none."""
+        if self.parting == 0:
+            return ""
+        fields = self.model_dump(mode="json", exclude={"tokens", "budget", "group", "label", "eval_tokens"})
+        del fields["schedule"]["decay"]
+        return _digest(fields)
+
+    @property
+    def parting(self) -> int:
+        """Steps that do not depend on how long the run will be: of these, one run may do for many."""
+        return self.schedule.start(self.steps) if isinstance(self.schedule, Cooldown) else 0
+
+    @property
     def flops(self) -> float:
         """Training FLOPs that the run takes, forward and backward."""
         return self.tokens * self.shape.flops_per_token.training
+
+
+def own_steps(specs: Iterable[RunSpec]) -> dict[str, int]:
+    """Steps that each run must take itself, by id: of the runs of a trunk the longest takes all, the others those after they part from it."""
+    specs = tuple(specs)
+    longest = {spec.trunk: spec for spec in sorted(specs, key=lambda spec: spec.steps) if spec.trunk}
+    return {spec.id: spec.steps - (spec.parting if longest.get(spec.trunk, spec) != spec else 0) for spec in specs}
+
+
+def _digest(fields: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 class Clock(BaseModel):
@@ -82,6 +147,9 @@ class Clock(BaseModel):
     device: str
     versions: Mapping[str, str]  # isoflop, python, torch
     commit: str = ""
+    world: PositiveInt = Field(1, exclude_if=_absent)  # processes that trained it together
+    compiled: bool = Field(default=False, exclude_if=_absent)  # by torch.compile
+    micro: PositiveInt = Field(1, exclude_if=_absent)  # parts a batch was worked through in, for want of memory
 
 
 class RunRecord(BaseModel):
@@ -99,6 +167,7 @@ class RunRecord(BaseModel):
     flops: float
     epochs: float
     curve_sha256: str = ""  # of the curve's file, beside the record
+    weights_sha256: str = Field("", exclude_if=_absent)  # of the weights' file
     clock: Clock
 
 
@@ -252,7 +321,7 @@ class Runs:
             curves=tuple(self.curves[i] for i in index),
         )
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Sixteen hex digits over ids, counts and losses: which runs a fit saw."""
         rows = sorted(zip(self.ids, self.params.tolist(), self.tokens.tolist(), self.flops.tolist(), self.loss.tolist(), strict=True))

@@ -5,11 +5,24 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from isoflop import units
 from isoflop.arch import Kind
 from isoflop.errors import StudyError, UnitError
+from isoflop.runs import Precision
 
 
 def _quantity(value: object) -> float:
@@ -22,12 +35,38 @@ def _quantity(value: object) -> float:
 Quantity = Annotated[float, BeforeValidator(_quantity)]
 
 
+def _recipe_kind(value: object) -> str:
+    return "table" if isinstance(value, dict | Tuned) else "name"
+
+
 class Proof(BaseModel):
     """The head-to-head at the target budget."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     oversize: PositiveFloat = Field(4.0, description="the baseline's params over the predicted optimum's, at equal FLOPs (Gopher was 4 x Chinchilla)")
     kaplan: bool = Field(default=False, description="also train the size that Kaplan's exponent would have picked")
+
+
+class Tuned(BaseModel):
+    """A recipe with the learning rate that `isoflop tune` measured on the study's text: base's rate x scale x (d_model / width)**power."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    base: str = Field(description="the named recipe")
+    scale: PositiveFloat = Field(description="the best rate over that of the base, at the width")
+    width: PositiveFloat = Field(description="d_model in the middle of the sizes that were tried")
+    power: float = Field(0.0, description="of d_model, in how the best rate over that of the base changes with the size")
+
+    def __str__(self) -> str:
+        return f"{self.base}, tuned"
+
+    @property
+    def toml(self) -> str:
+        """As a study file has it."""
+        return _toml(self)
+
+    def correction(self, d_model: float) -> float:
+        """The best rate over that of the base, at a width."""
+        return self.scale * float((d_model / self.width) ** self.power)
 
 
 class Study(BaseModel):
@@ -44,14 +83,23 @@ class Study(BaseModel):
     tied: bool = Field(default=True, description="the output head is the embedding; llama can have one of its own")
     kv_heads: PositiveInt | Literal["all"] = Field("all", description="at most so many heads of keys and values, which the others share; llama only")
     context: PositiveInt = Field(128, description="tokens a sequence")
-    design: str = Field("isoflop", description='"isoflop" (Approach 2) or "horizons" (sizes x run lengths, Approach 1)')
+    design: str = Field(
+        "isoflop", description='"isoflop" (Approach 2), "cooldown" (the same from one trunk a size) or "horizons" (sizes x run lengths, Approach 1)'
+    )
+    cooldown: float = Field(0.2, gt=0, le=1, description="share of a run over which its learning rate goes down, for the cooldown design")
+    overlong: bool = Field(default=False, description="also train the grid on one cosine for all lengths, that of the longest run, as Kaplan et al. 2020 had")
     budgets: tuple[Quantity, ...] = Field(min_length=1, description="training FLOPs of each IsoFLOP profile")
     sizes: int | tuple[PositiveInt, ...] = Field(7, description="how many sizes a budget, around the expected optimum; or the widths (d_model) themselves")
     spread: Annotated[float, Field(gt=1)] = Field(16.0, description="largest over smallest params of a budget, when sizes is a number")
     horizons: int = Field(4, ge=2, description="run lengths of each size over a 16x range, for the horizons design")
-    recipe: str = Field("small", description="named rule for learning rate, batch and warm-up")
+    recipe: Annotated[Annotated[str, Tag("name")] | Annotated[Tuned, Tag("table")], Discriminator(_recipe_kind)] = Field(
+        "small", description="named rule for learning rate, batch and warm-up (docs/tune.md); or the table that `isoflop tune` writes"
+    )
     lr_scale: PositiveFloat = Field(1.0, description="multiplies the recipe's learning rate")
     batch_scale: PositiveFloat = Field(1.0, description="multiplies the recipe's batch")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description='"adamw", or "muon" for the matrices of the blocks')
+    precision: Precision = Field("float32", description='of the matrix products: "float32" or "bf16"')
+    z_loss: float = Field(0.0, ge=0, description="weight of the penalty on the logits' size; 1e-4 in PaLM")
     seeds: PositiveInt = Field(3, description="runs, each with its own seed, at one point of the grid: the noise")
     seed: int = Field(0, ge=0, description="of initial weights and of the order of the text")
     eval_tokens: PositiveInt = Field(131_072, description="validation tokens that every run's final loss is measured on")
@@ -81,6 +129,8 @@ class Study(BaseModel):
                 raise ValueError("the same width is named twice in sizes")
             if any(width % 2 for width in self.sizes):
                 raise ValueError("widths must be even, since rotary pairs and sinusoids come in twos")
+        if self.overlong and self.design != "isoflop":
+            raise ValueError(f'overlong compares cosines, and the {self.design} design is laid out otherwise; set design = "isoflop"')
         count = self.sizes if isinstance(self.sizes, int) else len(self.sizes)
         if count < 3:
             raise ValueError(f"sizes makes {count} sizes a budget, but a parabola needs at least 3")
@@ -124,7 +174,7 @@ def show(study: Study) -> str:
     lines = []
     for key, field in Study.model_fields.items():
         value = getattr(study, key)
-        if isinstance(value, BaseModel):
+        if key == "proof":
             continue
         lines += [f"# {field.description}", f"{key} = {_toml(value)}"]
     lines += ["", "[proof]"]
@@ -140,9 +190,10 @@ def _anchored(entry: str, folder: Path) -> str:
 
 
 def _sentence(source: str, loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    where = ".".join(str(part) for part in loc)
+    where = ".".join(str(part) for part in loc if part not in {"name", "table"} or len(loc) == 1)
     if kind == "extra_forbidden":
-        known = Proof.model_fields if loc[0] == "proof" else Study.model_fields
+        tables: dict[str, type[BaseModel]] = {"proof": Proof, "recipe": Tuned}
+        known = tables.get(str(loc[0]), Study).model_fields if len(loc) > 1 else Study.model_fields
         near = difflib.get_close_matches(str(loc[-1]), known, n=1)
         return f"{source}: unknown key {where!r}." + (f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(known)}.")
     if kind == "missing":
@@ -158,6 +209,8 @@ def _toml(value: object) -> str:
             return next(text for digits in range(17) if float(text := f"{value:.{digits}e}") == value)
         case str():
             return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case BaseModel():
+            return "{" + ", ".join(f"{key} = {_toml(part)}" for key, part in value) + "}"
         case tuple():
             return "[" + ", ".join(_toml(v) for v in value) + "]"
         case _:

@@ -3,31 +3,34 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from isoflop import data, design, fit, launch, plan, report, units, validate
 from isoflop import study as studies
+from isoflop import track as tracking
 from isoflop.data import Corpus
 from isoflop.design import Design, Text
 from isoflop.errors import DesignError, FitError, StoreError, StudyError, UsageError, ValidationError
-from isoflop.fit import Fits, asked, saved
+from isoflop.fit import Fit, Fits, asked, saved
 from isoflop.fit.account import Account
 from isoflop.fit.asked import Asked
-from isoflop.launch import Event, Mended
+from isoflop.launch import USUAL, Event, Means, Mended
 from isoflop.plan import Plan, Question, Request, fitted
 from isoflop.published import REACH, Published
 from isoflop.report import export
 from isoflop.report.fits import title
 from isoflop.report.results import Results
-from isoflop.runs import Group, RunRecord, Runs, RunSpec
+from isoflop.runs import Group, RunRecord, Runs, RunSpec, own_steps
 from isoflop.store import FINISHED, Store, files
 from isoflop.study import Study
 from isoflop.validate import Validation
 
 STUDY_FILE = "study.toml"  # as last asked for
 TRAINED_FILE = "trained.toml"  # as last trained
-SWEEP: tuple[Group, ...] = ("isoflop", "horizons", "noise")
+FITTED: tuple[Group, ...] = ("isoflop", "horizons", "noise")
+SWEEP: tuple[Group, ...] = (*FITTED, "overlong")
 PROOF: tuple[Group, ...] = ("proof",)
 HOME = Path("studies")
 
@@ -189,7 +192,7 @@ class Workspace:
         return made
 
     def seconds(self, specs: Sequence[RunSpec]) -> Mapping[str, float]:
-        """Training seconds that each run will take on one core of this machine, by id, from a few real steps of each kind."""
+        """Training seconds of the steps that each run takes itself, on one core of this machine, by id, from a few real ones of each kind."""
         from isoflop import train
 
         per_step: dict[tuple[object, int], float] = {}
@@ -197,7 +200,8 @@ class Workspace:
             key = (spec.shape, spec.batch)
             if key not in per_step:
                 per_step[key] = train.seconds_per_step(spec, self.corpus)
-        return {spec.id: spec.steps * per_step[spec.shape, spec.batch] for spec in specs}
+        steps = own_steps(specs)
+        return {spec.id: steps[spec.id] * per_step[spec.shape, spec.batch] for spec in specs}
 
     def train(
         self,
@@ -205,7 +209,9 @@ class Workspace:
         *,
         launcher: str = "pool",
         workers: int | None = None,
+        means: Means = USUAL,
         retry: bool = False,
+        track: Sequence[str] = (),
         on_event: Callable[[Event], None] | None = None,
     ) -> tuple[RunRecord, ...]:
         """Train what is not yet trained, and give the records of all.
@@ -214,7 +220,9 @@ class Workspace:
             specs: The study's design if not given.
             launcher: One of the menu in isoflop.launch.
             workers: Processes at once; as many as cores if not given.
+            means: What workers train with: the device, whether to compile.
             retry: Also those that diverged or failed, from the start.
+            track: Of the menu in isoflop.track, which log the runs too.
             on_event: Told of every start, step report and finish.
 
         Raises:
@@ -223,15 +231,23 @@ class Workspace:
         specs = self.design().specs if specs is None else specs
         corpus = self.corpus
         tell = on_event or (lambda _: None)
-        with Store(self.folder) as store, store.lock() as notes:
+        with self._tracked(track) as log, Store(self.folder) as store, store.lock() as notes:
+
+            def told(event: Event) -> None:
+                log(event)
+                tell(event)
+
             for note in notes:
                 tell(Mended(note=note))
             self._keep_study(TRAINED_FILE)
             store.add(specs, instead_of=PROOF if all(spec.group in PROOF for spec in specs) else SWEEP)
             if retry:
                 store.retry([spec.id for spec in specs])
-            launch.get(launcher).run(store, specs, corpus.folder, workers=workers or cores(), on_event=tell)
+            launch.get(launcher).run(store, specs, corpus.folder, workers=workers or cores(), means=means, on_event=told)
         return self.records(specs)
+
+    def _tracked(self, names: Sequence[str]) -> AbstractContextManager[Callable[[Event], None]]:
+        return tracking.open(names, study=self.study.name, folder=self.folder, records=self.known() if names else ())
 
     def known(self) -> tuple[RunRecord, ...]:
         """Records of the finished runs of the present design and proof; damaged ones are passed over, for training mends them."""
@@ -269,11 +285,22 @@ class Workspace:
             missing = len(specs) - len(records)
             raise FitError(f"{missing} of {len(specs)} runs are not trained yet, and a law from part of a grid is biased. Run `isoflop train` first.")
         with Store(self.folder) as store:
-            return Runs.from_records(records, curve=store.curve)
+            return Runs.from_records(records, curve=store.curve, groups=FITTED)
 
     def fit(self) -> Fits:
         """The three approaches over the sweep."""
         return fit.fit_all(self.runs())
+
+    def overlong(self) -> Fit | None:
+        """Approach 2 over the same grid on one schedule for all lengths; None if the study does not train it, or it determines nothing."""
+        if not self.study.overlong:
+            return None
+        records = self.records(self._as_trained(self.design().specs, SWEEP))
+        try:
+            with Store(self.folder) as store:
+                return fit.fit(Runs.from_records(records, curve=store.curve, groups=("overlong",)), approach="isoflop")
+        except FitError:
+            return None
 
     def plan(self, flops: float | None = None, *, fits: Fits | None = None, extrapolate: bool = False) -> tuple[Plan, ...]:
         """What each approach recommends for a budget, the study's target if not given; and last, what predicted held-out budgets best.
@@ -296,12 +323,19 @@ class Workspace:
         return validate.specs(plans or self.plan(fits=fits), fits.fits, study=self.study, text=self.text)
 
     def validate(
-        self, *, fits: Fits | None = None, launcher: str = "pool", workers: int | None = None, on_event: Callable[[Event], None] | None = None
+        self,
+        *,
+        fits: Fits | None = None,
+        launcher: str = "pool",
+        workers: int | None = None,
+        track: Sequence[str] = (),
+        means: Means = USUAL,
+        on_event: Callable[[Event], None] | None = None,
     ) -> Validation:
         """Train the predicted optimum and its rivals at the target, and judge."""
         fits = fits or self.fit()
         plans = self.plan(fits=fits)
-        records = self.train(self.proof(fits=fits, plans=plans), launcher=launcher, workers=workers, on_event=on_event)
+        records = self.train(self.proof(fits=fits, plans=plans), launcher=launcher, workers=workers, track=track, means=means, on_event=on_event)
         return validate.judge(plans, fits.fits, records, kaplan=self.study.proof.kaplan)
 
     def results(self, *, fits: Fits | None = None, command: str = "isoflop.open(...).report(), in Python") -> Results:
@@ -319,6 +353,7 @@ class Workspace:
             left_out_fits=fits.left_out,
             holdout=fits.holdout,
             forecast=fits.forecast,
+            overlong=self.overlong(),
             plans=plans,
             validation=validation,
             proof_note=note,

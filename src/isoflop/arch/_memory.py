@@ -134,3 +134,82 @@ def activations(shape: "Shape", *, sequences: float = 1, value_bytes: float = 2)
         full=L * stream + max(layer - stream + weights, head),  # a layer's input is kept already
         parts=MappingProxyType({**parts, "head": head}),
     )
+
+
+PROCESS_BASE = 272e6  # of Python, PyTorch on a CPU, its buffers and the writing of a record: benchmarks/memory.md, and so for the two below
+HELD = 1.6  # bytes that glibc's allocator holds over those that live at the peak: freed blocks are kept, and seldom fit the next
+EVALUATED = 4096  # tokens a forward pass of the evaluation: isoflop.train.evaluate
+COPY = 12  # bytes a parameter of what a checkpoint copies, to be written while training goes on: weights and two moments
+BLOCK = 64  # queries that attention is computed for at once: isoflop.arch._written
+DATA_TOKENS, TOKEN_BYTES = 1 << 17, 40  # of a block of steps, and of a token in it while the next is made: isoflop.data.batches
+RECORD_BYTES = 60  # of a step: its loss, and the curve while it is written
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Nodes:
+    """How a family's module computes a step on a CPU; `tests/test_memory.py` compares it with what PyTorch allocates."""
+
+    blocked: bool  # attention in blocks of queries, without the keys after a block
+    weights: int  # of a whole layer, beside those kept, while one layer's are computed
+    logits: int  # copies at once
+
+
+_NODES = {"llama": _Nodes(blocked=True, weights=0, logits=2), "gopher": _Nodes(blocked=True, weights=0, logits=2)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessMemory:
+    """Bytes that one process takes at its peak which trains one model on a CPU; pages of files, which the system can take back, are not among them."""
+
+    base: float  # of the process, whatever it trains
+    states: float  # weights, gradients, moments
+    checkpoint: float  # their copy, while it is written
+    activations: float  # of the step or the evaluation, as the allocator holds them
+    data: float  # batches and losses
+
+    @property
+    def total(self) -> float:
+        return self.base + self.states + self.checkpoint + self.activations + self.data
+
+
+def process_memory(shape: "Shape", *, sequences: float, batch: int, steps: int = 0, eval_tokens: int = 0, value_bytes: float = 4) -> ProcessMemory:
+    """Bytes of a process that trains a model of ours with AdamW in float32 on a CPU.
+
+    Args:
+        shape: Of any family.
+        sequences: That are in flight at once: the micro-batch.
+        batch: Tokens a step.
+        steps: Of the run.
+        eval_tokens: Of the validation set.
+        value_bytes: Of one activation in a layer: 4 in float32, 2 in bf16.
+    """
+    N = shape.params.total
+    evaluated = min(max(1, EVALUATED // shape.context), eval_tokens // shape.context)
+    live = max(live_bytes(shape, sequences, value_bytes, backward=True), live_bytes(shape, evaluated, value_bytes, backward=False))
+    return ProcessMemory(
+        base=PROCESS_BASE,
+        states=N * FLOAT32_ADAMW.total,
+        checkpoint=N * COPY,
+        activations=HELD * live,
+        data=TOKEN_BYTES * (max(DATA_TOKENS, batch) + eval_tokens) + RECORD_BYTES * steps,
+    )
+
+
+def live_bytes(shape: "Shape", sequences: float, value_bytes: float, *, backward: bool) -> float:
+    """Bytes of a step's tensors at their peak, but for the states: at the loss, or in the last layer's backward pass; or of a forward pass alone."""
+    saved, nodes = shape.saved, _NODES[shape.arch]
+    one = sequences * shape.context * value_bytes
+    stream = one * shape.d_model
+    weights = one * saved.weights
+    kept = one * (saved.attention + saved.feed_forward) + weights * _causal(shape.context if nodes.blocked else 0)
+    at_loss = nodes.logits * sequences * shape.context * shape.vocab * LOGIT_BYTES + shape.vocab * shape.d_model * LOGIT_BYTES + 2 * stream
+    if not backward:  # one layer at a time, and nothing is kept
+        return max(at_loss, kept + 2 * stream, nodes.weights * weights)
+    in_attention = nodes.weights * weights + one * (saved.attention - saved.feed_forward) + 3 * stream
+    in_feed_forward = one * saved.feed_forward / 2 + 3 * stream
+    return shape.n_layers * kept + max(at_loss, in_attention, in_feed_forward)
+
+
+def _causal(context: int) -> float:
+    """Of all pairs of positions, those that blocks of queries compute; all without a context."""
+    return (context + min(BLOCK, context)) / (2 * context) if context else 1.0

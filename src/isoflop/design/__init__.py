@@ -1,18 +1,22 @@
 """Design: a study -> the runs that answer it, or a refusal that says why they would not."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from isoflop import _registry, arch, units
 from isoflop.arch import Kind, Shape
 from isoflop.design import _recipe
+from isoflop.design._recipe import Settings
 from isoflop.errors import DesignError
-from isoflop.runs import Group, RunSpec
+from isoflop.runs import Cooldown, Cosine, Group, Muon, RunSpec, own_steps
 from isoflop.study import Study
 
 MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four epochs, repeated text is nearly as good as new
 FEWEST_BUDGETS = 3  # two would make a line with nothing to judge it by
 NEAREST_TARGET = 3.0  # times the largest run of the sweep
+TRUNK_LR = 0.7  # times the rate of a cosine run, which is lower on the whole; benchmarks/cooldown.md
 MIN_STEPS = 50  # assumption: under fifty steps a schedule has no shape, and the loss says more of warm-up than of size
 
 
@@ -35,7 +39,14 @@ class Design:
 
     @property
     def flops(self) -> float:
+        """Of all runs, each on its own."""
         return sum(spec.flops for spec in self.specs)
+
+    @property
+    def flops_shared(self) -> float:
+        """Of all runs, of what several have in common once: the price."""
+        steps = own_steps(self.specs)
+        return sum(spec.flops * steps[spec.id] / spec.steps for spec in self.specs)
 
 
 class Layout(Protocol):
@@ -59,6 +70,7 @@ class Cell:
     budget: float  # FLOPs
     group: Group
     seed: int
+    horizons: tuple[float, ...] = ()  # budgets whose runs of this shape begin alike; none: it shares nothing
 
 
 def design(study: Study, text: Text) -> Design:
@@ -71,23 +83,26 @@ def design(study: Study, text: Text) -> Design:
     layout = cast("Layout", _registry.load(__name__, study.design, noun="design"))
     _refuse_text(study, text)
     cells = layout.cells(study, vocab=text.vocab, expected=_recipe.get(study.recipe).expected_params)
-    specs = tuple(spec(study, text, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed) for c in cells)
+    specs = tuple(spec(study, text, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, horizons=c.horizons) for c in cells)
+    if study.overlong:
+        specs += _overlong(specs)
     _refuse_grid(study, specs)
-    return Design(specs=specs, warnings=_warnings(study, specs, text))
+    return Design(specs=specs, warnings=(*_warnings(study, specs, text), *_recipe.get(study.recipe).warnings(specs)))
 
 
-def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group, seed: int, label: str = "") -> RunSpec:
+def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group, seed: int, label: str = "", horizons: tuple[float, ...] = ()) -> RunSpec:
     """One run: as many whole batches as the budget pays for at the shape, trained by the study's recipe.
 
     Raises:
         DesignError: The budget pays for fewer than fifty steps.
     """
-    settings = _recipe.get(study.recipe).settings(shape, budget, lr_scale=study.lr_scale, batch_scale=study.batch_scale)
+    settings = _settings(study, shape, horizons or (budget,))
     steps = round(budget / shape.flops_per_token.training / settings.batch)
     if steps < MIN_STEPS:
         raise DesignError(
-            f"{units.flops(budget)} FLOPs pay for {steps} steps at width {shape.d_model} ({units.count(shape.params.total)} params); "
-            f"under {MIN_STEPS} a run says nothing. Take larger budgets, smaller sizes or a smaller batch_scale."
+            f"{units.flops(budget)} FLOPs pay for {steps} steps at width {shape.d_model} ({units.count(shape.params.total)} params) in batches of "
+            f"{units.count(settings.batch)} tokens, as the recipe {str(study.recipe)!r} has them; under {MIN_STEPS} a run says nothing. "
+            "Take larger budgets, smaller sizes, a smaller batch_scale or another recipe."
         )
     return RunSpec(
         shape=shape,
@@ -95,13 +110,37 @@ def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group,
         batch=settings.batch,
         lr=float(f"{settings.lr:.6g}"),  # six digits, so that a spec reads the same everywhere
         schedule=settings.schedule,
-        optimizer=settings.optimizer,
+        optimizer=settings.optimizer if study.optimizer == "adamw" else Muon(name="muon", adamw=settings.optimizer),
+        precision=study.precision,
+        z_loss=study.z_loss,
         seed=seed,
         data=text.digest,
         eval_tokens=study.eval_tokens,
         budget=budget,
         group=group,
         label=label,
+    )
+
+
+def _settings(study: Study, shape: Shape, horizons: tuple[float, ...]) -> Settings:
+    """How a run is trained whose beginning serves all of these budgets: by the recipe for their geometric middle."""
+    middle = math.sqrt(min(horizons) * max(horizons))
+    settings = _recipe.get(study.recipe).settings(shape, middle, lr_scale=study.lr_scale, batch_scale=study.batch_scale)
+    if study.design != "cooldown":
+        return settings
+    assert isinstance(settings.schedule, Cosine), "recipes are for runs that anneal"
+    shortest = min(horizons) / shape.flops_per_token.training / settings.batch
+    schedule = Cooldown(name="cooldown", warmup_steps=round(settings.schedule.warmup * shortest), decay=study.cooldown)
+    return dataclasses.replace(settings, lr=TRUNK_LR * settings.lr, schedule=schedule)
+
+
+def _overlong(specs: tuple[RunSpec, ...]) -> tuple[RunSpec, ...]:
+    """The same grid with one schedule for all lengths, that of its longest run, as Kaplan et al. 2020 had."""
+    longest = max(spec.tokens for spec in specs)
+    return tuple(
+        spec.model_copy(update={"group": "overlong", "schedule": spec.schedule.model_copy(update={"cycle": float(f"{longest / spec.tokens:.6g}")})})
+        for spec in specs
+        if spec.group == "isoflop" and isinstance(spec.schedule, Cosine)
     )
 
 
@@ -151,7 +190,7 @@ def _refuse_grid(study: Study, specs: tuple[RunSpec, ...]) -> None:
             f"the target of {units.flops(study.target)} FLOPs is {study.target / largest:.2g} times the largest run; a proof needs at least "
             f"{NEAREST_TARGET:g}, since nearer the sweep there is nothing to predict. Raise target or drop the largest budget."
         )
-    if study.design == "isoflop" and len(study.budgets) < FEWEST_BUDGETS:
+    if study.design != "horizons" and len(study.budgets) < FEWEST_BUDGETS:
         raise DesignError(
             f"{len(study.budgets)} budgets cannot show how the optimum moves; give at least {FEWEST_BUDGETS}, better five over a decade of compute."
         )

@@ -1,11 +1,13 @@
-"""Learning rate, batch and warm-up of a run by named rules, each with its source."""
+"""How the runs of a study are trained: by a recipe's rule, in the trainer's terms."""
 
-import math
 from dataclasses import dataclass
 
-from isoflop import _registry
+from isoflop import recipes, units
 from isoflop.arch import Shape
-from isoflop.runs import AdamW, Schedule
+from isoflop.errors import DesignError
+from isoflop.recipes import Rule
+from isoflop.runs import AdamW, Cosine, RunSpec, Schedule
+from isoflop.study import Tuned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,52 +22,54 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A rule for how a run is trained, and where the optimum is to be expected.
+    """A rule, and what `isoflop tune` found of its learning rate on the study's own text."""
 
-    Batch: as many whole sequences as make a run of `steps` steps. Peak learning rate: lr / d_model * sqrt(batch / 1024).
-    Expected optimum: params (total) = center_params * (flops / center_flops)**center_power.
-    """
-
-    source: str
-    steps: float
-    lr: float
-    schedule: Schedule
-    optimizer: AdamW
-    center_flops: float
-    center_params: float
-    center_power: float
+    name: str
+    rule: Rule
+    tuned: Tuned | None
 
     def settings(self, shape: Shape, flops: float, *, lr_scale: float, batch_scale: float) -> Settings:
-        """Settings for a shape and a training budget in FLOPs."""
-        tokens = flops / shape.flops_per_token.training
-        batch = shape.context * max(1, round(batch_scale * tokens / self.steps / shape.context))
-        lr = lr_scale * self.lr / shape.d_model * math.sqrt(batch / 1024)
-        return Settings(lr=lr, batch=batch, schedule=self.schedule, optimizer=self.optimizer)
+        """Settings for a shape and a training budget in FLOPs.
+
+        Raises:
+            DesignError: The rule gives no positive learning rate at this size.
+        """
+        run = recipes.read(shape, flops / shape.flops_per_token.training)
+        batch = shape.context * max(1, round(batch_scale * self.rule.batch(run) / shape.context))
+        lr = lr_scale * self._correction(shape) * self.rule.lr(run, batch)
+        if lr <= 0:
+            raise DesignError(
+                f"the recipe {self.name!r} gives no positive learning rate at {units.count(run.body)} params without embeddings. Take another recipe."
+            )
+        return Settings(
+            lr=lr,
+            batch=batch,
+            schedule=Cosine(warmup=float(f"{recipes.warmup(self.rule, run, batch):.6g}"), final=float(f"{self.rule.final(lr):.6g}")),
+            optimizer=AdamW(beta1=self.rule.beta1, beta2=self.rule.beta2, weight_decay=self.rule.weight_decay, clip=self.rule.clip),
+        )
 
     def expected_params(self, flops: float) -> float:
         """Params (total) of the optimum that the rule expects at a budget."""
-        return self.center_params * math.pow(flops / self.center_flops, self.center_power)
+        return self.rule.expected_params(flops)
+
+    def warnings(self, specs: tuple[RunSpec, ...]) -> tuple[str, ...]:
+        """What of these runs lies outside the data behind the rule: one sentence, with an example."""
+        said = [caution for spec in specs for caution in self.rule.reach(recipes.read(spec.shape, spec.tokens))[:1]]
+        if not said or self.tuned is not None:  # a rate that was tuned on this very text needs no rule's data behind it
+            return ()
+        return (f"{len(said)} of {len(specs)} runs lie outside what backs the recipe {self.name!r}. The first: {said[0]} `isoflop tune` finds the rate.",)
+
+    def _correction(self, shape: Shape) -> float:
+        """Over the rule's own rate."""
+        return 1.0 if self.tuned is None else self.tuned.correction(shape.d_model)
 
 
-RECIPES = {
-    "small": Recipe(
-        source="measured on byte-level text at 1e11 to 5e12 FLOPs: benchmarks/recipe.md",
-        steps=6000,
-        lr=0.3,
-        schedule=Schedule(warmup=0.2),  # 0.017 nats better than 0.05 at 4e11 FLOPs; benchmarks/recipe.md
-        optimizer=AdamW(beta2=0.99),  # batches of a few sequences: 0.95 costs 0.025 nats and doubles the noise; benchmarks/recipe.md
-        center_flops=1e12,
-        center_params=57e3,
-        center_power=0.55,
-    ),
-}
-
-
-def get(name: str) -> Recipe:
-    """The recipe of a name.
+def get(recipe: str | Tuned) -> Recipe:
+    """The recipe of a name, or of a table that `isoflop tune` wrote.
 
     Raises:
         UnknownNameError: No such recipe; the message lists those there are.
     """
-    _registry.check(name, RECIPES, noun="recipe")
-    return RECIPES[name]
+    tuned = recipe if isinstance(recipe, Tuned) else None
+    name = tuned.base if tuned else str(recipe)
+    return Recipe(name=name, rule=recipes.get(name), tuned=tuned)

@@ -9,17 +9,20 @@ from typing import Protocol, cast
 
 from isoflop import _registry
 from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
+from isoflop.launch._means import USUAL, Means
 from isoflop.launch._view import View
 from isoflop.runs import RunSpec
 from isoflop.store import Store
 
-__all__ = ["Event", "Finished", "Launcher", "Lost", "Mended", "Progress", "Started", "View", "get"]
+__all__ = ["USUAL", "Event", "Finished", "Launcher", "Lost", "Means", "Mended", "Progress", "Started", "View", "get"]
 
 
 class Launcher(Protocol):
     """What a launcher's file offers."""
 
-    def run(self, store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, on_event: Callable[[Event], None]) -> None:
+    def run(
+        self, store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, means: Means = USUAL, on_event: Callable[[Event], None]
+    ) -> None:
         """Train those of the runs that are not finished, the largest first, until each has its record.
 
         An attempt that dies of its run is tried again, from its last checkpoint; the third time the run is recorded as failed and the
@@ -30,6 +33,7 @@ class Launcher(Protocol):
             specs: Added to the store if it does not know them.
             corpus_folder: Tokens, with the digest that the specs name.
             workers: Runs at once, at most.
+            means: What they train with.
             on_event: Called in this thread.
 
         Raises:

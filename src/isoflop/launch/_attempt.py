@@ -1,18 +1,20 @@
 """One attempt at one run: what every launcher does in the process that trains."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoflop.errors import IsoflopError, TrainError
 from isoflop.launch._events import Progress
+from isoflop.launch._means import Means
 from isoflop.runs import RunSpec
 
 if TYPE_CHECKING:
     from isoflop import train
     from isoflop.data import Corpus
 
+COMPILED = "compiled.json"  # what was measured of torch.compile
 LEASE = 120.0  # seconds; assumption: only the one driver claims, and its lock, not the lease, frees the runs of a dead one at once
 
 
@@ -23,6 +25,10 @@ def attempt(
     number: int,
     folder: Path,
     earlier: tuple[Path, ...],
+    trunk: Path | None,
+    marks: Collection[int],
+    means: Means,
+    micro: int = 1,
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
 ) -> str | None:
@@ -36,7 +42,19 @@ def attempt(
 
     report = _Report(spec, on_progress)
     try:
-        train.train(spec, corpus, folder=folder, attempt=number, earlier=earlier, on_progress=report, should_stop=should_stop)
+        kept = folder.parents[2] / COMPILED  # the study's, for its other runs
+        machine = train.decide(means.compile, spec, corpus, machine=train.Machine(device=means.device, micro=micro), kept=kept)
+        train.train(
+            spec,
+            corpus,
+            folder=folder,
+            attempt=number,
+            earlier=earlier,
+            trunk=None if trunk is None else train.Trunk(trunk, frozenset(marks)),
+            machine=machine,
+            on_progress=report,
+            should_stop=should_stop,
+        )
     except TrainError as error:
         return str(error)
     except (IsoflopError, train.Interrupted):

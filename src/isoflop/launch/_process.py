@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from isoflop.launch._means import Means
 from isoflop.store import Claim, files
 
 SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # two threads a run on two busy cores are a third as fast as one each
@@ -21,6 +23,7 @@ class Process:
     """A worker.
 
     Attributes:
+        means: It trains with.
         claim: What it trains, if anything.
         ready: It has loaded all it needs.
         verdict: Why it was killed, if the driver did it.
@@ -28,7 +31,8 @@ class Process:
         log: What it and its libraries print.
     """
 
-    def __init__(self, corpus_folder: Path, *, log: Path) -> None:
+    def __init__(self, corpus_folder: Path, *, log: Path, means: Means) -> None:
+        self.means = means
         self.claim: Claim | None = None
         self.ready = False
         self.verdict = ""
@@ -59,11 +63,21 @@ class Process:
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
-    def train(self, claim: Claim) -> None:
-        """Have it train a run."""
+    def train(self, claim: Claim, *, micro: int = 1) -> None:
+        """Have it train a run, a batch in so many parts."""
         self.claim = claim
-        spec = claim.spec.model_dump(mode="json")
-        self._send({"spec": spec, "attempt": claim.attempt, "folder": str(claim.folder), "earlier": [str(f) for f in claim.earlier]})
+        self._send(
+            {
+                "spec": claim.spec.model_dump(mode="json"),
+                "attempt": claim.attempt,
+                "folder": str(claim.folder),
+                "earlier": [str(f) for f in claim.earlier],
+                "trunk": str(claim.trunk or ""),
+                "marks": claim.marks,
+                "means": asdict(self.means),
+                "micro": micro,
+            }
+        )
 
     def put_down(self) -> Claim:
         """It trains that run no more."""

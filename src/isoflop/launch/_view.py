@@ -15,7 +15,7 @@ from rich.table import Table
 
 from isoflop import units
 from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
-from isoflop.runs import RunRecord, RunSpec
+from isoflop.runs import RunRecord, RunSpec, own_steps
 
 PLAIN_SECONDS = 20.0  # between progress lines where there is no terminal
 SMOOTHING = 0.8  # assumption: weight of the speed so far; speeds jitter from one report to the next
@@ -33,6 +33,7 @@ class Tally:
 
     def __init__(self, specs: Sequence[RunSpec], *, records: Iterable[RunRecord] = (), seconds: Mapping[str, float] | None = None, workers: int = 1) -> None:
         self.specs = {spec.id: spec for spec in specs}
+        self._own_flops = {i: steps * self.specs[i].batch * self.specs[i].shape.flops_per_token.training for i, steps in own_steps(specs).items()}
         self.done: dict[str, RunRecord] = {}
         self.running: dict[str, Progress | None] = {}
         self.speeds: dict[str, float] = {}  # tokens per second of the runs under way
@@ -41,9 +42,7 @@ class Tally:
         for record in records:
             self._finish(record)
         expected = (seconds or {}).items()
-        self._expected = [
-            (math.log(s.shape.params.total), math.log(t / s.flops)) for s, t in ((self.specs[i], t) for i, t in expected if i in self.specs) if t > 0
-        ]
+        self._expected = [(math.log(self.specs[i].shape.params.total), math.log(t / self._own_flops[i])) for i, t in expected if i in self.specs and t > 0]
 
     def take(self, event: Event) -> None:
         """Note an event."""
@@ -63,8 +62,8 @@ class Tally:
 
     @property
     def flops(self) -> float:
-        """FLOPs of all runs."""
-        return sum(spec.flops for spec in self.specs.values())
+        """FLOPs of all runs, of what several have in common once."""
+        return sum(self._own_flops.values())
 
     @property
     def flops_done(self) -> float:
@@ -96,7 +95,7 @@ class Tally:
         if spec.id in self.done:
             return 0.0
         now = self.running.get(spec.id)
-        return spec.flops * (1 - now.step / now.steps) if now else spec.flops
+        return min(self._own_flops[spec.id], spec.flops * (1 - now.step / now.steps)) if now else self._own_flops[spec.id]
 
     def _paces(self) -> list[tuple[float, float]]:
         live: dict[float, list[float]] = {}

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from isoflop.errors import IsoflopError
+from isoflop.launch import _memory
 from isoflop.launch._attempt import attempt
+from isoflop.launch._means import Means
 from isoflop.runs import RunSpec
 
 Tell = Callable[[dict[str, Any]], None]
@@ -59,12 +61,17 @@ def _serve(corpus_folder: Path, orders: "queue.SimpleQueue[dict[str, Any] | None
                 number=order["attempt"],
                 folder=Path(order["folder"]),
                 earlier=tuple(map(Path, order["earlier"])),
+                trunk=Path(order["trunk"]) if order["trunk"] else None,
+                marks=order["marks"],
+                means=Means(**order["means"]),
+                micro=order["micro"],
                 on_progress=lambda progress: tell({"kind": "progress", **asdict(progress)}),
                 should_stop=stop.is_set,
             )
         except train.Interrupted:
             tell({"kind": "stopped"})
             return
+        _memory.give_back()
         tell({"kind": "done"} if trouble is None else {"kind": "failed", "reason": trouble})
 
 

@@ -1,5 +1,6 @@
 """Trains in this process, one run after the other: for debugging, and for machines where nothing else may be started."""
 
+import os
 import signal
 import threading
 import time
@@ -9,8 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from isoflop.errors import TrainError
+from isoflop.launch import _memory
 from isoflop.launch._attempt import LEASE, attempt
 from isoflop.launch._events import Event, Finished, Lost, Progress, Started
+from isoflop.launch._means import USUAL, Means
 from isoflop.runs import RunSpec
 from isoflop.store import Claim, Store, owner
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from isoflop.data import Corpus
 
 
-def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, on_event: Callable[[Event], None]) -> None:  # noqa: ARG001  # one: us
+def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, means: Means = USUAL, on_event: Callable[[Event], None]) -> None:  # noqa: ARG001  # one: us
     """Train those of the runs that are not finished; see `Launcher`."""
     from isoflop import data
 
@@ -28,15 +32,15 @@ def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers:
     with _interruptible() as should_stop:
         while (claim := store.claim(owner(), lease=LEASE, ids=ids)) is not None:
             on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
-            _train(store, claim, corpus, on_event=on_event, should_stop=should_stop)
+            _train(store, claim, corpus, means=means, on_event=on_event, should_stop=should_stop)
             if should_stop():  # it came when the run was at its end
                 raise KeyboardInterrupt
 
 
-def _train(store: Store, claim: Claim, corpus: "Corpus", *, on_event: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
+def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_event: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
     from isoflop import train
 
-    renewed = time.monotonic()
+    renewed, final = time.monotonic(), False
 
     def report(progress: Progress) -> None:
         nonlocal renewed
@@ -46,14 +50,29 @@ def _train(store: Store, claim: Claim, corpus: "Corpus", *, on_event: Callable[[
         on_event(progress)
 
     try:
-        trouble = attempt(claim.spec, corpus, number=claim.attempt, folder=claim.folder, earlier=claim.earlier, on_progress=report, should_stop=should_stop)
+        micro = 2 ** _memory.halvings(claim.spec, _memory.free([os.getpid()])) if means.device == "cpu" else 1
+        trouble = attempt(
+            claim.spec,
+            corpus,
+            number=claim.attempt,
+            folder=claim.folder,
+            earlier=claim.earlier,
+            trunk=claim.trunk,
+            marks=claim.marks,
+            means=means,
+            micro=micro,
+            on_progress=report,
+            should_stop=should_stop,
+        )
     except train.Interrupted:
         store.release(claim, reason="stopped")
         raise KeyboardInterrupt from None
+    except TrainError as error:  # there is no memory for it
+        trouble, final = str(error), True
     except BaseException as error:
         store.release(claim, reason=f"stopped: {str(error) or type(error).__name__}")
         raise
-    record = store.finish(claim) if trouble is None else store.fail(claim, reason=trouble)
+    record = store.finish(claim) if trouble is None else store.fail(claim, reason=trouble, final=final)
     if record is not None:
         on_event(Finished(record=record))
     elif trouble is not None:

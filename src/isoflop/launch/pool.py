@@ -7,7 +7,7 @@ noticed by the end of its pipe, at once, and its run goes on elsewhere from its 
 import contextlib
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from isoflop import errors
 from isoflop.errors import IsoflopError, StoreError, TrainError
 from isoflop.launch._attempt import LEASE
 from isoflop.launch._events import Event, Finished, Lost, Progress, Started
+from isoflop.launch._means import USUAL, Means
 from isoflop.launch._process import NO_FAULT, Process
+from isoflop.launch._room import Room
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.store import FINISHED, Claim, Store, owner
 
@@ -25,10 +27,10 @@ GRACE = 10.0  # seconds a worker has to write a checkpoint after Ctrl-C
 STILLBORN = 3  # workers that die in a row before they are ready: it is no accident
 
 
-def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, on_event: Callable[[Event], None]) -> None:
+def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers: int, means: Means = USUAL, on_event: Callable[[Event], None]) -> None:
     """Train those of the runs that are not finished; see `Launcher`."""
     store.add(specs)
-    pool = _Pool(store, {spec.id for spec in specs}, corpus_folder, on_event)
+    pool = _Pool(store, specs, corpus_folder, means, on_event)
     try:
         pool.work(workers)
     except BaseException as error:
@@ -41,8 +43,10 @@ def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers:
 class _Pool:
     """The workers of one call of `run`."""
 
-    def __init__(self, store: Store, ids: set[str], corpus_folder: Path, on_event: Callable[[Event], None]) -> None:
-        self._store, self._ids, self._corpus_folder, self._on_event = store, ids, corpus_folder, on_event
+    def __init__(self, store: Store, specs: Sequence[RunSpec], corpus_folder: Path, means: Means, on_event: Callable[[Event], None]) -> None:
+        self._store, self._corpus_folder, self._means, self._on_event = store, corpus_folder, means, on_event
+        self._ids = {spec.id for spec in specs}
+        self._room = Room(specs) if means.device == "cpu" else None  # of a card's memory PyTorch says when it runs out
         self._left: set[str] = set()
         self._pipes = selectors.DefaultSelector()
         self._started = 0
@@ -53,9 +57,11 @@ class _Pool:
         """Until every run is finished."""
         self._look()
         while self._left:
-            while len(self._workers) < min(workers, len(self._left)):
+            self._refuse()
+            for _ in range(self._missing(workers)):
                 self._start()
             self._assign()
+            self._make_room()
             self._listen(TICK)
             self._tend()
             if not any(w.claim for w in self._workers):
@@ -90,7 +96,7 @@ class _Pool:
 
     def _start(self) -> None:
         self._started += 1
-        worker = Process(self._corpus_folder, log=self._store.folder / "logs" / f"worker-{self._started}.log")
+        worker = Process(self._corpus_folder, log=self._store.folder / "logs" / f"worker-{self._started}.log", means=self._means)
         self._pipes.register(worker, selectors.EVENT_READ)
 
     def _assign(self) -> None:
@@ -98,11 +104,42 @@ class _Pool:
             if worker.ready and worker.claim is None:
                 # leases are in wall time, and their renewals are not: while a laptop sleeps, those of our own workers run out
                 held = {w.claim.spec.id for w in self._workers if w.claim}
-                claim = self._store.claim(f"{owner()}, worker {worker.pid}", lease=LEASE, ids=self._ids - held)
+                parts = self._fits(worker, self._ids - held)
+                claim = self._store.claim(f"{owner()}, worker {worker.pid}", lease=LEASE, ids=parts.keys())
                 if claim is None:
                     return
                 self._on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
-                worker.train(claim)
+                worker.train(claim, micro=parts[claim.spec.id])
+
+    def _fits(self, worker: Process, ids: Collection[str]) -> Mapping[str, int]:
+        """Those of the runs that there is memory for, and in how many parts a batch of theirs."""
+        return dict.fromkeys(ids, 1) if self._room is None else self._room.fits(ids, worker, self._workers)
+
+    def _missing(self, workers: int) -> int:
+        """Workers to start."""
+        most = min(workers, len(self._left))
+        if self._room is not None and len(self._workers) < most:
+            most = self._room.wanted(self._left - {w.claim.spec.id for w in self._workers if w.claim}, self._workers, most=most)
+        return max(0, most - len(self._workers))
+
+    def _refuse(self) -> None:
+        """Record as failed what this machine can never train, so that the others go on."""
+        refused = self._room.refused if self._room else {}
+        while self._left & refused.keys() and (claim := self._store.claim(owner(), lease=LEASE, ids=self._left & refused.keys())) is not None:
+            self._on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
+            self._finished(self._store.fail(claim, reason=refused[claim.spec.id], final=True))
+
+    def _make_room(self) -> None:
+        """Where nothing runs, though all workers could, and nothing fits: fewer workers, and then smaller parts of a batch."""
+        workers = self._workers
+        if self._room is None or not workers or any(w.claim or not w.ready for w in workers) or self._fits(workers[0], self._left):
+            return
+        for worker in workers[1:]:
+            self._pipes.unregister(worker)
+            worker.kill()
+            worker.bury()
+        if len(workers) == 1:
+            self._room.squeeze(self._left, workers[0])
 
     def _listen(self, seconds: float) -> None:
         for key, _ in self._pipes.select(seconds):

@@ -10,7 +10,7 @@ from isoflop.fit import APPROACHES
 from isoflop.report.results import Results
 from isoflop.report.table import Cell, Row, Table, nats
 from isoflop.report.tables import NAMES
-from isoflop.runs import RunRecord
+from isoflop.runs import AdamW, Cosine, Muon, RunRecord, Schedule
 
 _HOMES = (("home",), ("Users",))
 _DESIGNS = {"isoflop": "several sizes at each of several budgets", "horizons": "several sizes, each at several lengths"}
@@ -144,16 +144,23 @@ def _models(sweep: list[RunRecord], family: str, context: int) -> str:
 def _recipe(results: Results) -> str:
     study, specs = results.study, [r.spec for r in results.records]
     scales = {"learning rate": study.lr_scale, "batch": study.batch_scale}
-    words = ", ".join([study.recipe, *(f"{what} x {scale:g}" for what, scale in scales.items() if scale != 1)])
+    words = ", ".join([str(study.recipe), *(f"{what} x {scale:g}" for what, scale in scales.items() if scale != 1)])
     if not specs:
         return words
-    schedule, optimizer = specs[0].schedule, specs[0].optimizer
     rates, batches = sorted(s.lr for s in specs), sorted(s.batch for s in specs)
-    return (
-        f"{words}: peak learning rate {_range(rates)}, batch {_range(batches)} tokens, {schedule.name} over the whole run to {schedule.final:g} of the peak, "
-        f"warm-up {100 * schedule.warmup:g} % of the steps, AdamW with \u03b2\u2082 {optimizer.beta2:g}, weight decay {optimizer.weight_decay:g}, "
-        f"clip {optimizer.clip:g}"
-    )
+    return f"{words}: peak learning rate {_range(rates)}, batch {_range(batches)} tokens, {_schedule(specs[0].schedule)}, {_optimizer(specs[0].optimizer)}"
+
+
+def _schedule(schedule: Schedule) -> str:
+    if isinstance(schedule, Cosine):
+        return f"cosine over the whole run to {schedule.final:g} of the peak, warm-up {100 * schedule.warmup:g} % of the steps"
+    return f"held at the peak after {schedule.warmup_steps:,} steps of warm-up, and over the last {100 * schedule.decay:g} % of the steps down to 0 as 1 - sqrt"
+
+
+def _optimizer(optimizer: AdamW | Muon) -> str:
+    if isinstance(optimizer, Muon):
+        return f"Muon with momentum {optimizer.momentum:g} for the matrices of the blocks, for the rest {_optimizer(optimizer.adamw)}"
+    return f"AdamW with \u03b2\u2082 {optimizer.beta2:g}, weight decay {optimizer.weight_decay:g}, clip {optimizer.clip:g}"
 
 
 def _range(values: list[float] | list[int]) -> str:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from isoflop.report import appendix, charts, export, frame, tables
+from isoflop.report import appendix, charts, export, frame, schedules, tables
 from isoflop.report.answer import answer
 from isoflop.report.figures import Figure, drawings
-from isoflop.report.results import Results
+from isoflop.report.results import LEVEL, Results
 from isoflop.runs import RunRecord
 from isoflop.store import files
 
@@ -78,6 +78,7 @@ def render(results: Results, drawn: tuple[Drawn, ...]) -> str:
         "answer": answer(results),
         "approaches": tables.approaches(results.fits, results.plans, results.left_out_fits),
         "proof": tables.proof(results.validation) if results.validation else None,
+        "schedules": schedules.table(fit, results.overlong, level=LEVEL) if fit and results.overlong else None,
         "minima": tables.minima(fit) if fit else None,
         "runs": tables.runs([export.row(record.spec, record) for record in sorted(results.records, key=_order)]),
         "made": appendix.made(results),

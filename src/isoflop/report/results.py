@@ -87,6 +87,7 @@ class Results:
     proof_note: str = ""  # why no proof can be made or judged; empty if it is only not made yet
     holdout: Holdout | None = None  # None: nothing was held out
     forecast: Forecast | None = None
+    overlong: Fit | None = None  # Approach 2 over the same grid on one schedule for all lengths; None: not trained
 
     @property
     def target(self) -> float:

@@ -3,11 +3,13 @@
 runs.sqlite               the table of runs (WAL, synchronous FULL)
 specs.json                the same runs as a list, from which a lost table is rebuilt
 study.lock                held by the one driver
-runs/ID/record.json       what came of a run, with a digest of itself and of
-runs/ID/curve.parquet     its training curve
+runs/ID/record.json       what came of a run, with a digest of itself, of
+runs/ID/curve.parquet     its training curve, and of
+runs/ID/weights.safetensors  the weights it ended with
 runs/ID/attempt-N/        an attempt under way: spec.json, checkpoints, and in the end its record and curve
 runs/ID/damaged-N/        files that were not what was written, set aside
 runs/ID/former-N/         the record of a run that was to be tried again
+trunks/ID/                checkpoints that several unfinished runs have in common
 """
 
 import platform
@@ -24,7 +26,7 @@ import numpy as np
 
 from isoflop.errors import StoreError
 from isoflop.runs import Clock, Curve, Group, RunRecord, RunSpec
-from isoflop.store import _database, _recovery, _table, files
+from isoflop.store import _database, _recovery, _table, _trunks, files
 from isoflop.store._database import owner
 from isoflop.store._table import FINISHED, Claim, Row, State
 
@@ -90,7 +92,7 @@ class Store:
             _recovery.write_list(self.folder, (_recovery.Listed(row.spec, row.current) for row in _table.rows(db)))
 
     def claim(self, owner: str, *, lease: float, ids: Collection[str] | None = None) -> Claim | None:
-        """The largest run that is free, now leased; None if there is none.
+        """The largest run that is free and need not wait for another to bring it on its way, now leased; None if there is none.
 
         Args:
             owner: Whose it is, for people.
@@ -99,13 +101,14 @@ class Store:
         """
         now = time.time()
         with self._transaction() as db:
-            while (row := _table.free(db, now=now, ids=ids)) is not None and self._recovered(db, row):
-                pass  # its last attempt had finished it, and died before it could say so
-            if row is None:
-                return None
-            claim = self._attempt(row)
-            _table.lease(db, claim, owner=owner, until=now + lease)
-            return claim
+            for row in _table.free(db, now=now, ids=ids):
+                siblings = _table.siblings(db, row.trunk) if row.trunk else ()
+                # a recovered run's last attempt had finished it, and died before it could say so
+                if _trunks.ready(row, siblings, self.folder, now=now) and not self._recovered(db, row):
+                    claim = self._attempt(row, siblings)
+                    _table.lease(db, claim, owner=owner, until=now + lease)
+                    return claim
+            return None
 
     def renew(self, claim: Claim, *, lease: float) -> bool:
         """Extend a lease to some seconds from now; False if the run is no longer the claim's."""
@@ -125,16 +128,21 @@ class Store:
             record = _recovery.verified(claim.folder, claim.spec)
             _recovery.promote(claim.folder, run)
             _table.accept(db, record)
-        _recovery.clear(run)
+        self._clear(claim.spec)
         return record
 
     def release(self, claim: Claim, *, reason: str) -> bool:
-        """Give a run back, unfinished through no fault of its own: pending again, its checkpoints kept. False if it was no longer the claim's."""
+        """Give a run back, unfinished through no fault of its own: interrupted, its checkpoints kept. False if it was no longer the claim's."""
         with self._transaction() as db:
             return _table.give_back(db, claim, reason=reason, failed=False)
 
-    def fail(self, claim: Claim, *, reason: str) -> RunRecord | None:
+    def fail(self, claim: Claim, *, reason: str, final: bool = False) -> RunRecord | None:
         """Say that an attempt died of its run: the run is pending again, or, the third time, recorded as failed.
+
+        Args:
+            claim: Of the attempt.
+            reason: What it died of, for people.
+            final: It would die of that every time: recorded as failed at once.
 
         Returns:
             The run's record if that was the third time, or if the attempt died only after it had written a sound one; else None.
@@ -145,12 +153,12 @@ class Store:
                 return None
             record = _recovery.finished(run, claim.spec)
             if record is None:
-                if _table.failures(db, claim.spec.id) < TRIES:
+                if not final and _table.failures(db, claim.spec.id) < TRIES:
                     return None
-                record = _failed(claim, f"{TRIES} attempts failed; the last: {reason}")
+                record = _failed(claim, reason if final else f"{TRIES} attempts failed; the last: {reason}")
                 record = files.write_record(run, record, Curve(tokens=np.empty(0), loss=np.empty(0)))
             _table.accept(db, record)
-        _recovery.clear(run)
+        self._clear(claim.spec)
         return record
 
     def retry(self, ids: Collection[str]) -> int:
@@ -205,7 +213,7 @@ class Store:
                 elif row.status in FINISHED:
                     _table.reopen(db, row.id, reason="its record was damaged or gone")
                 elif row.status == "running":
-                    _table.reopen(db, row.id, reason=f"its driver ({row.owner}) died")
+                    _table.reopen(db, row.id, reason=f"its driver ({row.owner}) died", status="interrupted")
 
     def _recovered(self, db: sqlite3.Connection, row: Row) -> bool:
         """Whether the files hold a sound record of the run, which is then accepted; a damaged one is set aside, and said so."""
@@ -242,13 +250,20 @@ class Store:
             self.notes += (f"{_database.NAME} was damaged ({error}). It is kept as {aside.name}; the table of runs was rebuilt from the files beside it.",)
             return _database.connect(self.folder, self._fill)
 
-    def _attempt(self, row: Row) -> Claim:
+    def _clear(self, spec: RunSpec) -> None:
+        """Remove what a finished run needs no more."""
+        _recovery.clear(self._run(spec.id))
+        if spec.trunk:
+            _trunks.clear(self.rows(), self.folder)
+
+    def _attempt(self, row: Row, siblings: Collection[Row]) -> Claim:
         run = self._run(row.id)
         earlier = _recovery.attempts(run)
         attempt = 1 + max([row.attempt, *map(_recovery.number, earlier)])  # a rebuilt table does not know them all
         folder = run / f"attempt-{attempt}"
         files.write_spec(folder, row.spec)
-        return Claim(spec=row.spec, attempt=attempt, folder=folder, earlier=earlier)
+        trunk = _trunks.folder(self.folder, row.trunk) if len(siblings) > 1 else None
+        return Claim(spec=row.spec, attempt=attempt, folder=folder, earlier=earlier, trunk=trunk, marks=_trunks.marks(siblings))
 
     def _run(self, id: str) -> Path:  # noqa: A002  # as above
         return self.folder / "runs" / id

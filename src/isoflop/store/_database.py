@@ -14,7 +14,7 @@ from isoflop.runs import RunSpec
 from isoflop.store import files
 
 NAME = "runs.sqlite"
-VERSION = 1  # of the table below
+VERSION = 2  # of the table below
 BUSY = 30.0  # seconds; assumption: nobody holds a transaction for more than the few fsyncs of one finished run
 OUTSIDE = frozenset(  # errors that are not the file's
     {sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY}
@@ -24,8 +24,9 @@ TABLE = """
 CREATE TABLE runs (
     id TEXT PRIMARY KEY,
     spec TEXT NOT NULL,
-    status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'running', 'ok', 'diverged', 'failed')),
+    status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'interrupted', 'running', 'ok', 'diverged', 'failed')),
     flops REAL NOT NULL,
+    trunk TEXT NOT NULL DEFAULT '',       -- runs of one trunk begin alike
     attempt INTEGER NOT NULL DEFAULT 0,   -- the latest that was started; fences the earlier ones
     failures INTEGER NOT NULL DEFAULT 0,  -- attempts that died of the run itself
     owner TEXT NOT NULL DEFAULT '',

@@ -88,6 +88,8 @@ def verified(folder: Path, spec: RunSpec) -> RunRecord:
 
 def promote(attempt: Path, run: Path) -> None:
     """Make an attempt's record and curve those of the run. They are copied, so that an attempt stays whole until its record is in place."""
+    if (attempt / files.WEIGHTS).exists():
+        files.link(attempt / files.WEIGHTS, run / files.WEIGHTS)  # they may be large
     for name in (files.CURVE, files.RECORD):
         files.write(run / name, files.read(attempt / name))
 
@@ -116,7 +118,7 @@ def set_aside(run: Path, why: str) -> Path:
     while (run / f"{why}-{n}").exists():
         n += 1
     aside = files.make_folder(run / f"{why}-{n}")
-    for name in (files.RECORD, files.CURVE):
+    for name in (files.RECORD, files.CURVE, files.WEIGHTS):
         if (run / name).exists():
             (run / name).replace(aside / name)
     files.sync(run)

@@ -9,8 +9,9 @@ from typing import Literal
 
 from isoflop.runs import Group, RunRecord, RunSpec
 
-State = Literal["pending", "running", "ok", "diverged", "failed"]
+State = Literal["pending", "interrupted", "running", "ok", "diverged", "failed"]
 FINISHED = ("ok", "diverged", "failed")
+_COLUMNS = "id, spec, status, attempt, reason, owner, current, lease_until, trunk"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Claim:
     attempt: int
     folder: Path  # where this attempt writes
     earlier: tuple[Path, ...]  # folders of older attempts, the newest first; their checkpoints may be gone on from
+    trunk: Path | None = None  # checkpoints that it has in common with other runs
+    marks: tuple[int, ...] = ()  # steps after which it must leave one there, for a run that parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,30 +37,37 @@ class Row:
     reason: str  # why it is not ok, or what became of the attempt before
     owner: str
     current: bool  # of the present design
+    lease_until: float = 0.0  # seconds since 1970
+    trunk: str = ""  # what it has in common with other runs
 
 
 def rows(db: sqlite3.Connection) -> Iterator[Row]:
     """All runs: those of the present design and of older ones, in the order they were added."""
-    return map(_row, db.execute("SELECT id, spec, status, attempt, reason, owner, current FROM runs ORDER BY position IS NULL, position, id").fetchall())
+    return map(_row, db.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY position IS NULL, position, id").fetchall())  # noqa: S608  # our own constant
 
 
-def free(db: sqlite3.Connection, *, now: float, ids: Collection[str] | None) -> Row | None:
-    """The largest run that nobody holds, of some or of all."""
+def free(db: sqlite3.Connection, *, now: float, ids: Collection[str] | None) -> Iterator[Row]:
+    """Runs that nobody holds, of some or of all, the largest first."""
     chosen = None if ids is None else json.dumps(sorted(ids))
-    row = db.execute(
-        "SELECT id, spec, status, attempt, reason, owner, current FROM runs"
-        " WHERE (status = 'pending' OR (status = 'running' AND lease_until < ?)) AND (? IS NULL OR id IN (SELECT value FROM json_each(?)))"
-        " ORDER BY flops DESC, position, id LIMIT 1",
+    found = db.execute(
+        f"SELECT {_COLUMNS} FROM runs"  # noqa: S608  # our own constant
+        " WHERE (status IN ('pending', 'interrupted') OR (status = 'running' AND lease_until < ?)) AND (? IS NULL OR id IN (SELECT value FROM json_each(?)))"
+        " ORDER BY flops DESC, position, id",
         [now, chosen, chosen],
-    ).fetchone()
-    return None if row is None else _row(row)
+    )
+    return map(_row, found.fetchall())
+
+
+def siblings(db: sqlite3.Connection, trunk: str) -> tuple[Row, ...]:
+    """Runs of the present design that begin alike."""
+    return tuple(map(_row, db.execute(f"SELECT {_COLUMNS} FROM runs WHERE trunk = ? AND current", [trunk])))  # noqa: S608  # as above
 
 
 def insert(db: sqlite3.Connection, spec: RunSpec, *, current: bool) -> None:
     """Make a run known; one that is known stays as it is but for being of the present design."""
     db.execute(
-        "INSERT INTO runs (id, spec, flops, current) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET current = excluded.current",
-        [spec.id, spec.model_dump_json(), spec.flops, current],
+        "INSERT INTO runs (id, spec, flops, trunk, current) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET current = excluded.current",
+        [spec.id, spec.model_dump_json(), spec.flops, spec.trunk, current],
     )
 
 
@@ -85,8 +95,9 @@ def extend(db: sqlite3.Connection, claim: Claim, *, until: float) -> bool:
 
 
 def give_back(db: sqlite3.Connection, claim: Claim, *, reason: str, failed: bool) -> bool:
-    """Make a claimed run pending again, if the claim still holds."""
-    return _held(db, "UPDATE runs SET status = 'pending', failures = failures + ?, reason = ?", [int(failed), reason], claim)
+    """Free a claimed run, if the claim still holds: one that failed is pending again, one that was stopped is interrupted."""
+    status = "pending" if failed else "interrupted"
+    return _held(db, "UPDATE runs SET status = ?, failures = failures + ?, reason = ?", [status, int(failed), reason], claim)
 
 
 def holds(db: sqlite3.Connection, claim: Claim) -> bool:
@@ -105,9 +116,9 @@ def accept(db: sqlite3.Connection, record: RunRecord) -> None:
     db.execute("UPDATE runs SET status = ?, reason = ? WHERE id = ?", [record.status, record.reason, record.id])
 
 
-def reopen(db: sqlite3.Connection, id: str, *, reason: str) -> None:  # noqa: A002  # as above
-    """A run is to be trained again, whatever it was."""
-    db.execute("UPDATE runs SET status = 'pending', reason = ? WHERE id = ?", [reason, id])
+def reopen(db: sqlite3.Connection, id: str, *, reason: str, status: State = "pending") -> None:  # noqa: A002  # as above
+    """A run is to be trained again, or on, whatever it was."""
+    db.execute("UPDATE runs SET status = ?, reason = ? WHERE id = ?", [status, reason, id])
 
 
 def forgive(db: sqlite3.Connection, id: str) -> None:  # noqa: A002  # as above
@@ -121,6 +132,16 @@ def _held(db: sqlite3.Connection, statement: str, values: list[object], claim: C
     return db.execute(statement + where, [*values, claim.spec.id, claim.attempt]).rowcount == 1
 
 
-def _row(values: tuple[str, str, State, int, str, str, int]) -> Row:
-    id_, spec, status, attempt, reason, owner, current = values
-    return Row(id=id_, spec=RunSpec.model_validate_json(spec), status=status, attempt=attempt, reason=reason, owner=owner, current=bool(current))
+def _row(values: tuple[str, str, State, int, str, str, int, float, str]) -> Row:
+    id_, spec, status, attempt, reason, owner, current, lease_until, trunk = values
+    return Row(
+        id=id_,
+        spec=RunSpec.model_validate_json(spec),
+        status=status,
+        attempt=attempt,
+        reason=reason,
+        owner=owner,
+        current=bool(current),
+        lease_until=lease_until,
+        trunk=trunk,
+    )

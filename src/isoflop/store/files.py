@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from isoflop.errors import MissingExtraError, StoreError
 from isoflop.runs import Curve, RunRecord, RunSpec
 
-RECORD, CURVE, SPEC = "record.json", "curve.parquet", "spec.json"
+RECORD, CURVE, WEIGHTS, SPEC = "record.json", "curve.parquet", "weights.safetensors", "spec.json"
 
 
 def write(path: Path, data: bytes) -> None:
@@ -44,6 +44,24 @@ def write(path: Path, data: bytes) -> None:
     finally:
         # after the rename there is nothing to remove; before it, a part must not eat the space that is missing
         with contextlib.suppress(OSError):  # where nothing can be written nothing can be removed, and what refused the writing is said already
+            aside.unlink()
+
+
+def link(old: Path, new: Path) -> None:
+    """Give a whole file a second name, in place of what has that name.
+
+    Raises:
+        StoreError: As `write`.
+    """
+    aside = new.parent / f".{new.name}.{secrets.token_hex(4)}.part"
+    try:
+        os.link(old, aside)
+        aside.replace(new)
+        sync(new.parent)
+    except OSError as error:
+        raise in_words(error, new) from error
+    finally:
+        with contextlib.suppress(OSError):  # as in `write`
             aside.unlink()
 
 
@@ -126,6 +144,16 @@ def write_record(folder: Path, record: RunRecord, curve: Curve) -> RunRecord:
     fields = record.model_dump(mode="json")
     write(folder / RECORD, canonical(fields | {"sha256": _sha256(canonical(fields))}))
     return record
+
+
+def write_weights(folder: Path, safetensors: bytes) -> str:
+    """Write weights.safetensors; its SHA-256.
+
+    Raises:
+        StoreError: As `write`.
+    """
+    write(folder / WEIGHTS, safetensors)
+    return _sha256(safetensors)
 
 
 def read_record(folder: Path) -> RunRecord:

@@ -7,6 +7,8 @@ from isoflop.errors import MissingExtraError
 if importlib.util.find_spec("torch") is None:
     raise MissingExtraError("torch", extra="train", needed_for="Training")
 
-from isoflop.train.loop import Interrupted, Progress, seconds_per_step, train
+from isoflop.train.compiling import decide
+from isoflop.train.loop import Interrupted, Progress, Trunk, seconds_per_step, train
+from isoflop.train.state import Machine
 
-__all__ = ["Interrupted", "Progress", "seconds_per_step", "train"]
+__all__ = ["Interrupted", "Machine", "Progress", "Trunk", "decide", "seconds_per_step", "train"]

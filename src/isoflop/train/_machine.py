@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from isoflop.errors import UsageError
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 
 
@@ -37,15 +39,30 @@ def _keep_memory() -> None:
                 mallopt(parameter, 1 << 30)
 
 
+def check(name: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UsageError: PyTorch does not know it, or does not reach it.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: PyTorch {torch.__version__} cannot use it here ({why}). Take cpu, or install PyTorch for your GPU.") from None
+
+
 @functools.cache
-def device() -> str:
-    """The processor by name."""
+def device(name: str, *, threads: int) -> str:
+    """The processor, or the device of PyTorch's, by its full name."""
+    if name != "cpu":
+        return torch.cuda.get_device_name(name)
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
-    return f"{name}, 1 thread"
+    processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
+    return f"{processor}, {threads} thread{'s' * (threads > 1)}"
 
 
 def versions() -> Mapping[str, str]:

@@ -20,7 +20,7 @@ class Score(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: int, tick: Callable[[], None]) -> Score:
+def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: int, device: str = "cpu", tick: Callable[[], None]) -> Score:
     """Mean loss over `tokens` spread evenly over the validation set, summed in float64 in a fixed order; `tick` is called after every forward pass.
 
     Raises:
@@ -30,6 +30,7 @@ def evaluate(module: nn.Module, corpus: data.Corpus, *, tokens: int, context: in
     rows = max(1, CHUNK // context)
     total = 0.0
     for start in range(0, len(inputs_NT), rows):
-        total += float(module(inputs_NT[start : start + rows], targets_NT[start : start + rows], reduction="sum"))
+        inputs_BT, targets_BT = (tokens_NT[start : start + rows].to(device) for tokens_NT in (inputs_NT, targets_NT))
+        total += float(module(inputs_BT, targets_BT, reduction="sum"))
         tick()
     return Score(total / inputs_NT.numel(), total / math.log(2) / data.validation_bytes(corpus, tokens=tokens, context=context))

@@ -1,7 +1,6 @@
 """The training loop: one RunSpec -> one RunRecord, read top to bottom."""
 
 import datetime
-import importlib
 import math
 import time
 from collections.abc import Callable
@@ -9,24 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
+import safetensors.torch
 
-from isoflop import _registry, data
+from isoflop import data
 from isoflop.data import Corpus
-from isoflop.errors import CorpusError, TrainError
+from isoflop.errors import CorpusError
 from isoflop.runs import Clock, Curve, RunRecord, RunSpec
 from isoflop.store import files
 from isoflop.train import _machine, checkpoint
-from isoflop.train.checkpoint import Checkpoint
+from isoflop.train.checkpoint import Checkpoint, Writer
+from isoflop.train.divergence import LOOK
 from isoflop.train.evaluate import Score, evaluate
-from isoflop.train.optim import FlatAdamW
-from isoflop.train.schedule import factor
+from isoflop.train.state import USUAL, Machine, State
 
 CHECKPOINT_SECONDS = 2.0  # training time between checkpoints, at least; the result does not depend on it
 CHECKPOINT_SHARE = 0.02  # of the time, at most, that goes into writing them
 LOOK_SECONDS = 0.25  # training time between reports
-LOOK = 20  # steps between checks of the loss, and the window it is averaged over
 
 
 class Progress(NamedTuple):
@@ -39,12 +36,19 @@ class Progress(NamedTuple):
     seconds: float  # training time so far, over all attempts
 
 
+class Trunk(NamedTuple):
+    """Where runs that begin alike keep what they have in common."""
+
+    folder: Path
+    marks: frozenset[int]  # steps after which some run goes its own way
+
+
 class Interrupted(Exception):  # noqa: N818  # it is no error: the run goes on from its checkpoint
     """The run was asked to stop, and has written a checkpoint."""
 
 
 class Diverged(Exception):  # noqa: N818  # it is a result, and becomes a record
-    """The loss is not finite, or above where it began."""
+    """The loss is not finite, above where it began, or has risen for good."""
 
 
 def train(
@@ -54,17 +58,21 @@ def train(
     folder: Path,
     attempt: int = 1,
     earlier: tuple[Path, ...] = (),
+    trunk: Trunk | None = None,
+    machine: Machine = USUAL,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> RunRecord:
-    """Train a run to its end, from the newest good checkpoint if there is one, and write its record.
+    """Train a run to its end, from the furthest good checkpoint if there is one, and write its record.
 
     Args:
         spec: What to train.
         corpus: Tokens, with the digest that the spec names.
-        folder: Where record.json, curve.parquet and checkpoints go.
+        folder: Where record.json, curve.parquet, weights.safetensors and checkpoints go.
         attempt: How often this run was begun, this time included.
-        earlier: Folders of earlier attempts; their checkpoints are read, never written.
+        earlier: Folders of earlier attempts; their checkpoints are read, and removed once this attempt has as many of its own.
+        trunk: What it shares with other runs; read from and added to. The result does not depend on it.
+        machine: What it is trained on.
         on_progress: Called a few times a second, or once a step where steps are longer.
         should_stop: Asked as often.
 
@@ -72,116 +80,108 @@ def train(
         Interrupted: should_stop said so; a checkpoint was written.
         CorpusError: The corpus is not the one that the spec names, or too short to evaluate on.
         StoreError: Nothing could be written.
+        TrainError: Memory ran out even for one sequence at a time.
     """
     if corpus.digest != spec.data:
         raise CorpusError(f"the text has changed: run {spec.id} wants {spec.data}, but {corpus.folder} holds {corpus.digest}. Design the study again.")
     tell, stop = on_progress or (lambda _: None), should_stop or (lambda: False)
     with _machine.settled(spec.threads):
-        state = _State.begin(spec, corpus, resume=checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier))))
+        state = State.begin(spec, corpus, resume=_furthest(spec, folder, earlier, trunk), machine=machine)
         try:
-            state.run(folder / "checkpoint", tell, stop)
-            record = _record(spec, corpus, state, attempt, score=_score(state, corpus, tell), reason="")
+            writer = Writer(folder / "checkpoint", every=CHECKPOINT_SECONDS, share=CHECKPOINT_SHARE, earlier=tuple(f / "checkpoint" for f in earlier))
+            _run(state, writer, trunk, tell, stop)
+            record = _record(state, corpus, attempt, score=_score(state, corpus, tell), reason="")
         except Diverged as reason:
-            record = _record(spec, corpus, state, attempt, score=None, reason=str(reason))
-    return files.write_record(folder, record, state.curve())
+            record = _record(state, corpus, attempt, score=None, reason=str(reason))
+    return _write(state, folder, record)
 
 
-def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8) -> float:
+def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8, machine: Machine = USUAL) -> float:
     """Seconds that one training step takes on this machine now: the median of a few real ones."""
     times = []
     with _machine.settled(spec.threads):
-        state = _State.begin(spec, corpus, resume=None)
-        for step in range(min(steps + 2, spec.steps)):  # the first two warm up
+        state = State.begin(spec, corpus, resume=None, machine=machine)
+        for _ in range(min(steps + 2, spec.steps)):  # the first two warm up
             began = time.perf_counter()
-            state.train_step(step)
+            state.advance()
             times.append(time.perf_counter() - began)
     return float(np.median(times[2:] or times))
 
 
-class _State:
-    """A running training loop."""
-
-    def __init__(self, spec: RunSpec, corpus: Corpus, module: nn.Module, optimizer: FlatAdamW) -> None:
-        self.spec, self.module, self.optimizer = spec, module, optimizer
-        self.batches = data.Batches(corpus, seed=spec.seed, batch=spec.batch, context=spec.shape.context)
-        self.losses = torch.full((spec.steps,), math.nan)
-        self.step = 0
-        self.seconds = 0.0
-
-    @classmethod
-    def begin(cls, spec: RunSpec, corpus: Corpus, *, resume: Checkpoint | None) -> "_State":
-        module = _registry.load("isoflop.arch", spec.shape.arch, noun="architecture")
-        module = importlib.import_module(f"{module.__name__}.module").build(spec.shape, seed=spec.seed)
-        parameters = list(module.parameters())
-        counted = sum(p.numel() for p in parameters)
-        if counted != spec.shape.params.total:
-            raise TrainError(f"{spec.shape.arch} at width {spec.shape.d_model} has {counted} parameters, but its shape counts {spec.shape.params.total}.")
-        state = cls(spec, corpus, module, FlatAdamW(parameters, spec.optimizer))
-        if resume is not None:
-            state.losses[: resume.step] = resume.tensors.pop("losses")
-            state.optimizer.load(resume.tensors)
-            state.step, state.seconds = resume.step, resume.seconds
-        return state
-
-    def train_step(self, step: int) -> None:
-        inputs_BT, targets_BT = self.batches[step]
-        loss = self.module(inputs_BT, targets_BT)
-        loss.backward()
-        self.losses[step] = loss.detach()
-        self.optimizer.step(self.spec.lr * factor(self.spec.schedule, step, self.spec.steps))
-
-    def run(self, folder: Path, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
-        saved = told = began = time.perf_counter()
-        spent, cost = self.seconds, 0.0
-        while self.step < self.spec.steps:
-            self.train_step(self.step)
-            self.step += 1
-            if self.step % LOOK == 0 or self.step == self.spec.steps:  # at fixed steps: where a run diverges must not depend on the clock
-                self._check()
-            now = time.perf_counter()
-            self.seconds = spent + now - began
-            if now - told > LOOK_SECONDS or self.step == self.spec.steps:
-                on_progress(self.progress())
-                told = now
-                if should_stop():
-                    self._save(folder)
-                    raise Interrupted
-            if now - saved > max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE):
-                self._save(folder)
-                saved = time.perf_counter()
-                cost = saved - now
-
-    def progress(self) -> Progress:
-        return Progress(self.step, self.spec.steps, self.step * self.spec.batch, self._recent(), self.seconds)
-
-    def curve(self) -> Curve:
-        tokens = self.spec.batch * np.arange(1, self.step + 1, dtype=float)
-        return Curve(tokens, self.losses[: self.step].numpy().astype(float))
-
-    def _recent(self) -> float:
-        return float(self.losses[max(0, self.step - LOOK) : self.step].mean())
-
-    def _check(self) -> None:
-        recent = self._recent()
-        if not math.isfinite(recent):
-            raise Diverged(f"the loss is {recent} by step {self.step} of {self.spec.steps}; a lower learning rate than {self.spec.lr:.3g} may help")
-        warm = self.step > self.spec.schedule.warmup * self.spec.steps + LOOK
-        if warm and recent > float(self.losses[0]):
-            raise Diverged(f"the loss is {recent:.3f} at step {self.step} of {self.spec.steps}, above the {float(self.losses[0]):.3f} it began with")
-
-    def _save(self, folder: Path) -> None:
-        checkpoint.save(folder, Checkpoint(self.step, self.seconds, {**self.optimizer.state(), "losses": self.losses[: self.step].clone()}))
+def _furthest(spec: RunSpec, folder: Path, earlier: tuple[Path, ...], trunk: Trunk | None) -> Checkpoint | None:
+    """The checkpoint to go on from: the run's own, or what it has in common with others."""
+    own = checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier)))
+    if trunk is None or (own is not None and own.step >= spec.parting):
+        return own
+    steps = (step for step in reversed(checkpoint.steps(trunk.folder)) if step <= spec.parting)
+    common = next((c for step in steps if (c := checkpoint.at(trunk.folder, step)) is not None), None)
+    return max((c for c in (own, common) if c is not None), key=lambda c: c.step, default=None)
 
 
-def _score(state: _State, corpus: Corpus, tell: Callable[[Progress], None]) -> Score:
-    spec = state.spec
-    score = evaluate(state.module, corpus, tokens=spec.eval_tokens, context=spec.shape.context, tick=lambda: tell(state.progress()))
+def _run(state: State, writer: Writer, trunk: Trunk | None, tell: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
+    told = began = time.perf_counter()
+    spent, steps, world = state.seconds, state.spec.steps, state.machine.world
+
+    def wishes() -> tuple[bool, bool]:
+        nonlocal told
+        now = time.perf_counter()
+        state.seconds = spent + now - began
+        report = now - told > LOOK_SECONDS or state.step == steps
+        if report:
+            tell(_progress(state))
+            told = now
+        return report and should_stop(), writer.due()
+
+    with writer:
+        while state.step < steps:
+            state.advance()
+            if state.step % LOOK == 0 or state.step == steps:  # at fixed steps: where a run diverges must not depend on the clock
+                _check(state)
+            if trunk is not None and state.step in trunk.marks and state.step <= state.spec.parting:
+                common = state.checkpoint()
+                if world.first:
+                    checkpoint.save(trunk.folder, common, keep=None)
+            stop, due = world.agreed(state.step, wishes)
+            if stop or due:
+                _keep(state, writer, stop=stop)
+
+
+def _keep(state: State, writer: Writer, *, stop: bool) -> None:
+    now = state.checkpoint()  # every process of a world gives its piece
+    if state.machine.world.first:
+        if stop:
+            writer.save(now)
+        else:
+            writer.offer(now)
+    if stop:
+        raise Interrupted
+
+
+def _check(state: State) -> None:
+    trouble = state.trouble()
+    if trouble:
+        raise Diverged(f"{trouble}; a lower learning rate than {state.spec.lr:.3g} may help")
+
+
+def _progress(state: State) -> Progress:
+    return Progress(state.step, state.spec.steps, state.step * state.spec.batch, state.recent, state.seconds)
+
+
+def _curve(state: State) -> Curve:
+    tokens = state.spec.batch * np.arange(1, state.step + 1, dtype=float)
+    return Curve(tokens, state.losses[: state.step].cpu().numpy().astype(float))
+
+
+def _score(state: State, corpus: Corpus, tell: Callable[[Progress], None]) -> Score:
+    spec, device = state.spec, state.machine.device
+    score = evaluate(state.module, corpus, tokens=spec.eval_tokens, context=spec.shape.context, device=device, tick=lambda: tell(_progress(state)))
     if not math.isfinite(score.loss):
         raise Diverged(f"the validation loss is {score.loss}")
     return score
 
 
-def _record(spec: RunSpec, corpus: Corpus, state: _State, attempt: int, *, score: Score | None, reason: str) -> RunRecord:
+def _record(state: State, corpus: Corpus, attempt: int, *, score: Score | None, reason: str) -> RunRecord:
+    spec, machine = state.spec, state.machine
     tokens = state.step * spec.batch
     return RunRecord(
         id=spec.id,
@@ -198,8 +198,20 @@ def _record(spec: RunSpec, corpus: Corpus, state: _State, attempt: int, *, score
             seconds=round(state.seconds, 3),
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             attempt=attempt,
-            device=_machine.device(),
+            device=_machine.device(machine.device, threads=spec.threads),
             versions=_machine.versions(),
             commit=_machine.commit(),
+            micro=state.micro,
+            world=machine.world.size,
+            compiled=machine.compiled,
         ),
     )
+
+
+def _write(state: State, folder: Path, record: RunRecord) -> RunRecord:
+    weights = state.weights()  # every process of a world gives its piece
+    if not state.machine.world.first:
+        return record
+    if record.status == "ok":
+        record = record.model_copy(update={"weights_sha256": files.write_weights(folder, safetensors.torch.save(weights))})
+    return files.write_record(folder, record, _curve(state))

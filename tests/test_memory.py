@@ -1,0 +1,203 @@
+"""Memory: what a run needs is said before it starts, and what does not fit is not started."""
+
+import importlib
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from isoflop import arch, data, launch
+from isoflop.arch import Shape
+from isoflop.arch._memory import live_bytes
+from isoflop.errors import TrainError, UsageError
+from isoflop.launch import _memory
+from isoflop.launch._events import Finished, Started
+from isoflop.runs import RunSpec
+from isoflop.store import Store
+
+SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+BYTES = 256  # vocabulary
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    text = "\n".join(f"line {i}: the quick brown fox jumps over {i * i} lazy dogs and {i % 7} hens" for i in range(4000))
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    return data.prepare((str(folder / "text.txt"),), folder=folder / "data", tokenizer="bytes", validation=0.2, seed=0)
+
+
+def spec_of(corpus, *, family="llama", d_model=8, context=32, batch=256, steps=10, vocab=BYTES, seed=0) -> RunSpec:
+    family = arch.get(family)
+    shape = family.at(d_model, vocab=vocab, context=context) if d_model < arch.LARGE else family.large(d_model, 8, vocab=vocab, context=context)
+    return RunSpec(shape=shape, tokens=steps * batch, batch=batch, lr=1e-3, seed=seed, data=corpus.digest, eval_tokens=2048, budget=1e9, group="isoflop")
+
+
+# ---- the prediction
+
+
+def allocated(shape: Shape, sequences: int) -> int:
+    """Bytes that live at once in one step, gradients of parameters aside, as PyTorch's own profiler has them."""
+    model = importlib.import_module(f"isoflop.arch.{shape.arch}.module").build(shape, seed=0)
+    tokens = torch.zeros(sequences, shape.context, dtype=torch.int64)
+    model(tokens, tokens).backward()  # gradients are there from now on
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        model(tokens, tokens).backward()
+    live = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            peak = max(peak, live)
+    return peak
+
+
+@pytest.mark.parametrize("family", ["gopher", "llama"])
+@pytest.mark.parametrize(("d_model", "context", "tokens", "vocab"), [(32, 256, 1024, 256), (64, 256, 1024, 256), (16, 1024, 1024, 256), (64, 64, 512, 32_768)])
+def test_what_lives_at_the_peak_of_a_step_is_what_the_formula_says(family, d_model, context, tokens, vocab):
+    """Within 15 %: matrices made anew with a norm's gain, and the smaller buffers of a pass, are left out."""
+    shape = arch.get(family).at(d_model, vocab=vocab, context=context)
+    formula = live_bytes(shape, tokens / context, 4, backward=True)
+    assert formula == pytest.approx(allocated(shape, tokens // context), rel=0.15)
+
+
+CHILD = """
+import sys, json, pathlib, tempfile
+from isoflop import data, train
+from isoflop.runs import RunSpec
+with tempfile.TemporaryDirectory() as folder:
+    train.train(RunSpec.model_validate_json(sys.argv[1]), data.load(pathlib.Path(sys.argv[2])), folder=pathlib.Path(folder))
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(1024 * (int(status["VmHWM"].split()[0]) - int(status["RssFile"].split()[0])))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells pages of files from a process's own")
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param({"d_model": 8, "context": 64, "batch": 256}, marks=pytest.mark.slow),
+        {"d_model": 32, "context": 1024, "batch": 8192, "steps": 4},
+        pytest.param({"d_model": 64, "context": 64, "batch": 1024, "vocab": 32_768, "steps": 4}, marks=pytest.mark.slow),
+        pytest.param({"family": "gopher", "d_model": 64, "context": 256, "batch": 8192, "steps": 4}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_run_takes_what_was_predicted_within_a_factor_of_1_3(corpus, sizes):
+    spec = spec_of(corpus, **sizes)
+    command = [sys.executable, "-c", CHILD, spec.model_dump_json(), str(corpus.folder)]
+    measured = int(subprocess.run(command, env=os.environ | SINGLE, check=True, capture_output=True, text=True).stdout)
+    assert 1 / 1.3 <= _memory.need(spec).total / measured <= 1.3
+
+
+def test_more_of_anything_needs_more_memory(corpus):
+    least = _memory.need(spec_of(corpus)).total
+    for more in ({"d_model": 64}, {"batch": 65_536}, {"context": 256, "batch": 8192}, {"vocab": 32_768}, {"steps": 10_000}):
+        assert _memory.need(spec_of(corpus, **more)).total > least
+
+
+def test_a_halving_halves_the_activations_and_leaves_the_states(corpus):
+    spec = spec_of(corpus, d_model=64, context=256, batch=65_536)
+    whole, half = _memory.need(spec), _memory.need(spec, halvings=1)
+    assert whole.states == half.states
+    assert half.activations == pytest.approx(whole.activations / 2, rel=0.01)  # the output matrix is there once
+
+
+def test_a_batch_is_halved_until_it_fits_and_no_further(corpus):
+    spec = spec_of(corpus, d_model=64, context=256, batch=65_536)
+    for n in range(5):
+        assert _memory.halvings(spec, _memory.need(spec, halvings=n).total) == n
+    assert _memory.halvings(spec, math.inf) == 0
+
+
+def test_what_cannot_fit_is_refused_with_need_and_memory_and_what_to_do(corpus):
+    with pytest.raises(TrainError, match=r"needs 1\.\d+ GB of memory.*only 300 MB.*ISOFLOP_MEMORY"):
+        _memory.halvings(spec_of(corpus, d_model=512), 300e6)
+
+
+# ---- the machine
+
+
+def test_the_users_cap_holds(monkeypatch):
+    monkeypatch.setenv(_memory.CAP, "123MB")
+    assert _memory.free() == _memory.limit() == 123e6
+
+
+def test_a_cap_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setenv(_memory.CAP, "much")
+    with pytest.raises(UsageError, match="2GB"):
+        _memory.free()
+
+
+def test_what_a_worker_holds_counts_as_free_for_workers():
+    if not Path("/proc/meminfo").exists():
+        pytest.skip("no /proc")
+    assert _memory.held(os.getpid()) > 1e7
+    assert _memory.free() < _memory.limit()
+
+
+def test_a_limit_on_addresses_is_seen():
+    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 * 10**9,) * 2); from isoflop.launch import _memory; print(_memory.limit())"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert float(found) == 3e9 - _memory.ADDRESSES
+
+
+def test_the_largest_that_fit_together_are_chosen_in_order():
+    assert _memory.fitting([5, 4, 3, 2, 1], 8, most=9) == (0, 2)
+    assert _memory.fitting([5, 4, 3, 2, 1], 8, most=1) == (0,)
+    assert _memory.fitting([9, 4], 8, most=9) == (1,)
+    assert _memory.fitting([], 8, most=9) == ()
+
+
+# ---- the launchers
+
+
+def trained(corpus, folder, specs, launcher, *, workers=2):
+    events = []
+    with Store(folder) as store, store.lock():
+        launch.get(launcher).run(store, specs, corpus.folder, workers=workers, on_event=events.append)
+        return events, {record.id: record for record in store.records()}
+
+
+def at_once(events) -> int:
+    """Runs under way at the same time, at most."""
+    running, most = 0, 0
+    for event in events:
+        running += isinstance(event, Started) - isinstance(event, Finished)
+        most = max(most, running)
+    return most
+
+
+def test_the_pool_runs_fewer_at_once_where_memory_is_for_fewer(corpus, tmp_path, monkeypatch):
+    specs = [spec_of(corpus, seed=seed) for seed in range(4)]
+    monkeypatch.setenv(_memory.CAP, str(1.5 * _memory.need(specs[0]).total))
+    events, records = trained(corpus, tmp_path, specs, "pool")
+    assert at_once(events) == 1
+    assert {record.status for record in records.values()} == {"ok"}
+
+
+@pytest.mark.parametrize("launcher", ["inline", "pool"])
+def test_a_run_that_can_never_fit_has_failed_with_the_reason_and_the_others_go_on(corpus, tmp_path, monkeypatch, launcher):
+    small, large = spec_of(corpus), spec_of(corpus, d_model=512)
+    monkeypatch.setenv(_memory.CAP, str(1.2 * _memory.need(small).total))
+    _, records = trained(corpus, tmp_path, [small, large], launcher)
+    assert records[small.id].status == "ok"
+    assert records[large.id].status == "failed"
+    assert "of memory" in records[large.id].reason
+
+
+def test_a_batch_that_does_not_fit_is_worked_through_in_parts_with_the_same_loss(corpus, tmp_path, monkeypatch):
+    spec = spec_of(corpus, batch=32_768, steps=4)
+    _, whole = trained(corpus, tmp_path / "whole", [spec], "pool", workers=1)
+    monkeypatch.setenv(_memory.CAP, str(1.001 * _memory.need(spec, halvings=2).total))
+    _, parts = trained(corpus, tmp_path / "parts", [spec], "pool", workers=1)
+    assert (whole[spec.id].clock.micro, parts[spec.id].clock.micro) == (1, 4)
+    assert parts[spec.id].loss == pytest.approx(whole[spec.id].loss, rel=1e-5)  # sums in float32, in another order
+
+
+def test_the_prediction_needs_no_torch():
+    code = "from isoflop.launch import _memory, _room; import sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

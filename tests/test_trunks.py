@@ -1,0 +1,198 @@
+"""Runs that begin alike share their beginning, and none of them can tell: the records are those of runs trained alone."""
+
+import time
+
+import pytest
+
+from isoflop import arch, data, design, launch, study
+from isoflop.design import Text
+from isoflop.errors import StudyError
+from isoflop.launch import Finished, Started
+from isoflop.runs import Cooldown, RunSpec, own_steps
+from isoflop.store import Store
+from isoflop.train import Trunk, checkpoint, train
+from isoflop.train.schedule import factor
+
+TEXT = Text(digest="0" * 16, vocab=256, train_tokens=10**9, val_tokens=10**7)
+STEPS = (40, 60, 100)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "text.txt").write_text("\n".join(f"line {i}: {i * i} lazy dogs and {i % 7} hens" for i in range(4000)), encoding="utf-8")
+    return data.prepare((str(folder / "text.txt"),), folder=folder / "data", tokenizer="bytes", validation=0.2, seed=0)
+
+
+def spec_of(corpus, steps, **values) -> RunSpec:
+    defaults = {
+        "shape": arch.get("llama").at(8, vocab=256, context=32),
+        "tokens": 64 * steps,
+        "batch": 64,
+        "lr": 0.01,
+        "schedule": Cooldown(name="cooldown", warmup_steps=5),
+        "seed": 1,
+        "data": corpus.digest,
+        "eval_tokens": 2048,
+        "budget": 1e6 * steps,
+        "group": "isoflop",
+    }
+    return RunSpec(**(defaults | values))
+
+
+def timeless(record):
+    return record.model_copy(update={"clock": None})
+
+
+def made(**values):
+    grid = {"name": "x", "budgets": [1e11 * 10 ** (i / 8) for i in range(9)], "target": "1e13", "seeds": 2, "design": "cooldown"}
+    return design.design(study.parse(grid | values), TEXT)
+
+
+def test_the_rate_is_held_until_the_cooldown_and_goes_down_as_one_less_a_square_root():
+    schedule = Cooldown(name="cooldown", warmup_steps=10, decay=0.25)
+    rates = [factor(schedule, step, 100) for step in range(100)]
+    assert rates[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
+    assert set(rates[10:76]) == {1.0}
+    assert [rates[75 + i] for i in (1, 9, 16)] == pytest.approx([1 - (1 / 25) ** 0.5, 1 - 0.6, 1 - 0.8])
+    assert 0 < rates[-1] < rates[-2]
+
+
+def test_until_they_part_runs_of_one_trunk_have_the_same_rates(corpus):
+    short, long = spec_of(corpus, 40), spec_of(corpus, 100)
+    assert short.trunk == long.trunk != ""
+    rates = [[factor(s.schedule, step, s.steps) for step in range(40)] for s in (short, long)]
+    assert rates[0][: short.parting] == rates[1][: short.parting]
+    assert rates[0][short.parting + 1] != rates[1][short.parting + 1]
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"lr": 0.02}, {"batch": 128}, {"z_loss": 1e-4}, {"schedule": Cooldown(name="cooldown", warmup_steps=6)}])
+def test_whatever_changes_the_weights_makes_another_trunk(corpus, change):
+    assert spec_of(corpus, 40, **change).trunk != spec_of(corpus, 40).trunk
+
+
+def test_what_does_not_change_the_trunks_weights_makes_no_other(corpus):
+    slower = Cooldown(name="cooldown", warmup_steps=5, decay=0.4)
+    assert spec_of(corpus, 40, budget=7.0, group="noise", eval_tokens=4096, schedule=slower).trunk == spec_of(corpus, 40).trunk
+
+
+def test_a_branch_is_bit_equal_to_the_run_trained_alone_and_takes_only_its_own_steps(corpus, tmp_path):
+    specs = [spec_of(corpus, steps) for steps in STEPS]
+    alone = [train(spec, corpus, folder=tmp_path / f"alone-{spec.steps}") for spec in specs]
+    trunk = Trunk(tmp_path / "trunk", frozenset(spec.parting for spec in specs))
+    train(specs[-1], corpus, folder=tmp_path / "long", trunk=trunk)
+    assert checkpoint.steps(trunk.folder) == tuple(spec.parting for spec in specs)
+    for spec, before in zip(specs[:-1], alone[:-1], strict=True):
+        steps = []
+        branch = train(spec, corpus, folder=tmp_path / f"branch-{spec.steps}", trunk=trunk, on_progress=lambda p, steps=steps: steps.append(p.step))
+        assert timeless(branch) == timeless(before)
+        assert min(steps) > spec.parting
+        for name in ("curve.parquet", "weights.safetensors"):
+            assert (tmp_path / f"branch-{spec.steps}" / name).read_bytes() == (tmp_path / f"alone-{spec.steps}" / name).read_bytes()
+
+
+def test_a_damaged_trunk_costs_time_and_nothing_else(corpus, tmp_path):
+    short, long = spec_of(corpus, 40), spec_of(corpus, 100)
+    trunk = Trunk(tmp_path / "trunk", frozenset({short.parting}))
+    train(long, corpus, folder=tmp_path / "long", trunk=trunk)
+    for file in trunk.folder.rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-9])
+    branch = train(short, corpus, folder=tmp_path / "branch", trunk=trunk)
+    assert timeless(branch) == timeless(train(short, corpus, folder=tmp_path / "alone"))
+
+
+def test_own_steps_count_a_trunk_once(corpus):
+    specs = [spec_of(corpus, steps) for steps in STEPS]
+    alone = spec_of(corpus, 40, seed=5)
+    steps = own_steps([*specs, alone])
+    assert [steps[spec.id] for spec in specs] == [40 - 32, 60 - 48, 100]
+    assert steps[alone.id] == 40
+
+
+def test_the_others_of_a_trunk_wait_for_the_longest_and_start_as_it_passes_them(corpus, tmp_path):
+    specs = [spec_of(corpus, steps) for steps in STEPS]
+    with Store(tmp_path) as store:
+        store.add(specs)
+        first = store.claim("one", lease=60)
+        assert first.spec == specs[-1]
+        assert first.marks == tuple(spec.parting for spec in specs)
+        assert store.claim("two", lease=60) is None
+        manifest = first.trunk / f"step-{specs[0].parting:09d}" / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("{}")
+        assert store.claim("two", lease=60).spec == specs[0]
+        assert store.claim("three", lease=60) is None
+        store.release(first, reason="stopped")
+        assert store.claim("three", lease=60).spec == specs[-1]
+
+
+def test_one_whose_carrier_died_carries_on_itself(corpus, tmp_path):
+    specs = [spec_of(corpus, steps) for steps in STEPS]
+    with Store(tmp_path) as store:
+        store.add(specs)
+        store.claim("one", lease=0.01)
+        time.sleep(0.05)
+        assert store.claim("two", lease=60, ids={specs[0].id}).spec == specs[0]
+
+
+@pytest.mark.parametrize("launcher", ["inline", "pool"])
+def test_launchers_train_trunks_and_branches_to_the_records_of_runs_alone(corpus, tmp_path, launcher):
+    specs = [spec_of(corpus, steps, seed=seed) for seed in (1, 2) for steps in STEPS]
+    events = []
+    with Store(tmp_path / "study") as store, store.lock():
+        launch.get(launcher).run(store, specs, corpus.folder, workers=2, on_event=events.append)
+        records = {record.id: record for record in store.records()}
+    assert {event.id for event in events if isinstance(event, Started)} == {spec.id for spec in specs}
+    assert sum(isinstance(event, Finished) for event in events) == len(specs)
+    for spec in specs[:3]:
+        assert timeless(records[spec.id]) == timeless(train(spec, corpus, folder=tmp_path / spec.id))
+    assert not list((tmp_path / "study/trunks").glob("*"))  # nobody needs them any more
+
+
+def test_a_fine_grid_from_trunks_costs_less_than_half():
+    grid = made()
+    assert grid.flops_shared < 0.5 * grid.flops
+    assert grid.flops_shared == pytest.approx(sum(s.flops * own_steps(grid.specs)[s.id] / s.steps for s in grid.specs))
+
+
+def test_every_budget_has_sizes_on_both_sides_of_the_expected_optimum():
+    for budget, specs in _by_budget(made(sizes=7)).items():
+        sizes = sorted(spec.shape.params.total for spec in specs)
+        middle = 57e3 * (budget / 1e12) ** 0.55
+        assert len(sizes) >= 5
+        assert sizes[1] < middle < sizes[-2]
+
+
+def test_all_runs_of_a_size_and_seed_are_one_trunk():
+    grid = made()
+    trunks = {(spec.shape, spec.seed): spec.trunk for spec in grid.specs}
+    assert all(spec.trunk == trunks[spec.shape, spec.seed] for spec in grid.specs)
+    assert len(set(trunks.values())) == len(trunks)
+
+
+def test_budgets_are_met_within_a_step():
+    for spec in made().specs:
+        assert abs(spec.flops - spec.budget) <= 0.51 * spec.batch * spec.shape.flops_per_token.training
+
+
+def test_one_schedule_for_all_lengths_is_the_grid_again_with_longer_cosines():
+    grid = made(design="isoflop", overlong=True)
+    matched, overlong = ([s for s in grid.specs if s.group == group] for group in ("isoflop", "overlong"))
+    longest = max(spec.tokens for spec in matched)
+    for one, other in zip(matched, overlong, strict=True):
+        assert other.schedule.cycle == pytest.approx(longest / one.tokens, rel=1e-5)
+        assert one.model_copy(update={"group": "overlong", "schedule": other.schedule}) == other
+    last = min(overlong, key=lambda spec: spec.tokens)
+    assert factor(last.schedule, last.steps - 1, last.steps) > 0.9
+
+
+def test_one_schedule_for_all_lengths_is_refused_where_there_are_trunks():
+    with pytest.raises(StudyError, match="overlong compares cosines"):
+        made(overlong=True)
+
+
+def _by_budget(grid):
+    found = {}
+    for spec in grid.specs:
+        found.setdefault(spec.budget, []).append(spec)
+    return found
