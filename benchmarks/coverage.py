@@ -1,6 +1,6 @@
 """How often intervals hold the truth: 1000 simulated studies of each kind, each fitted as by default.
 
-python benchmarks/coverage.py [--studies 1000] [--only parametric] > coverage.txt
+python benchmarks/coverage.py [--studies 1000] [--only parametric] [--law chinchilla] > coverage.txt
 """
 
 import argparse
@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,10 +20,12 @@ import numpy as np
 from isoflop import fit
 from isoflop.errors import FitError
 from isoflop.laws.chinchilla import Chinchilla
-from isoflop.runs import Runs
+from isoflop.runs import Curve, Runs
 
 LEVEL, NOISE, RESAMPLES = 0.9, 0.003, 199  # 0.3 %: between seeds of small models (docs/example); 199: the 5th percentile is the tenth of them
 FIRST, SPAN = 3e11, 33.0  # FLOPs of the smallest budget, and the largest over it
+POINTS, BATCH_NOISE = 60, 0.005  # of a training curve; the latter of each loss on it, whose run's own noise is in all of them (assumption)
+HIGH_RATE = 0.06  # what the loss is worse by while the learning rate is at its peak (assumption); it falls with the rate, a cosine to zero at the run's end
 
 
 def lopsided() -> Chinchilla:
@@ -63,11 +66,24 @@ def study(law: Chinchilla, kind: Kind, seed: int) -> Runs:
     return Runs.from_columns(params=params, tokens=tokens, loss=loss, flops=budget, budget=budget)
 
 
+def with_curves(runs: Runs, law: Chinchilla, seed: int) -> Runs:
+    """The runs with training curves as of a cosine schedule: a run that has not ended is worse than one that ended there."""
+    rng = np.random.default_rng([2, seed])
+    share = np.arange(1, POINTS + 1) / POINTS
+    high = np.exp(HIGH_RATE * 0.5 * (1 + np.cos(np.pi * share)))
+    curves = []
+    for params, tokens, loss in zip(runs.params, runs.tokens, runs.loss, strict=True):
+        own = law.loss(params, share * tokens) * high * (loss / law.loss(params, tokens))
+        curves.append(Curve(share * tokens, own * np.exp(BATCH_NOISE * rng.standard_normal(POINTS))))
+    return replace(runs, curves=tuple(curves))
+
+
 def one(job: tuple[str, str, str, int]) -> tuple[bool, bool, bool] | None:
     """Whether the intervals of a, of the best loss at 10x, and of a new run there hold."""
     who, law_name, kind, seed = job
     law, flops = LAWS[law_name], 10 * FIRST * SPAN
     runs = study(law, KINDS[kind], seed)
+    runs = with_curves(runs, law, seed) if who == "envelope" else runs
     best = float(law.optimum(flops).loss)
     observed = best * math.exp(NOISE * np.random.default_rng([1, seed]).standard_normal())
     try:
@@ -77,8 +93,8 @@ def one(job: tuple[str, str, str, int]) -> tuple[bool, bool, bool] | None:
             low, high = made.params_interval
             return low < params < high, made.loss_interval[0] < best < made.loss_interval[1], made.loss_interval[0] < observed < made.loss_interval[1]
         approach, _, choice = who.partition(" ")
-        options = {"method": choice} if approach == "isoflop" and choice else {}
-        found = fit.fit(runs, approach=approach, resamples=RESAMPLES, seed=seed, **options)
+        choices = fit.Choices(method=choice if approach == "isoflop" and choice else None)
+        found = fit.fit(runs, approach=approach, choices=choices, resamples=RESAMPLES, seed=seed)
     except FitError:
         return None
     low, high = found.interval(lambda one: one.a, level=LEVEL)
@@ -90,12 +106,13 @@ def one(job: tuple[str, str, str, int]) -> tuple[bool, bool, bool] | None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--studies", type=int, default=1000)
-    parser.add_argument("--only", default="parametric,isoflop,forecast")
+    parser.add_argument("--only", default="parametric,isoflop,envelope,forecast")
+    parser.add_argument("--law", default=",".join(LAWS))
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
     print("| fit | law | studies of | a (forecast: best size) | best loss at 10x | a new run there | could not be fitted |\n|---|---|---|---|---|---|---|")
     with multiprocessing.Pool(asked.processes) as pool:
-        for who, law, kind in itertools.product(asked.only.split(","), LAWS, KINDS):
+        for who, law, kind in itertools.product(asked.only.split(","), asked.law.split(","), KINDS):
             began = time.monotonic()
             held = pool.map(one, [(who, law, kind, seed) for seed in range(asked.studies)], chunksize=10)
             rows = np.array([each for each in held if each is not None], dtype=float)

@@ -223,3 +223,11 @@ def test_curves_of_a_few_points_are_read_or_refused(rule, points):
         assert "power law needs two" in str(refusal)  # noqa: PT017 - either may happen
     else:
         assert np.isfinite([found.law.a, found.law.b]).all()
+
+
+def test_a_draw_that_leaves_one_optimum_has_no_law():
+    flops, two = np.array([1e10, 1e11]), np.ones((2, 2))
+    kept = np.array([[True, True], [True, False]])
+    params, loss = np.array([[1e3, 3e3]] * 2), np.array([[3.0, 2.0]] * 2)
+    picked = envelope._Picked(flops, np.zeros((2, 2), dtype=np.intp), kept, params, flops / params, loss, ~kept, (flops, loss, kept * two))
+    assert len(envelope._laws(picked)) == 1

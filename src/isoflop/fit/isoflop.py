@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from isoflop import _registry, units
 from isoflop.errors import FitError
-from isoflop.fit import _additive, _akima, _bootstrap, _checks, _profile, _redraw
+from isoflop.fit import _additive, _akima, _bootstrap, _checks, _evidence, _profile, _redraw
+from isoflop.fit._evidence import Evidence
 from isoflop.fit._redraw import FEWEST_BUDGETS, Minima
 from isoflop.fit._valley import Floor, Method, Valley, drawn, log_tokens, profiled, valleys
 from isoflop.fit.result import Fit, Frontier, Profile, Status
@@ -67,9 +68,10 @@ def fit(
     the power laws weight each minimum by one over its variance (not with "akima", whose minima move by leaps).
 
     Intervals by "noise": seven sizes a budget cannot be resampled by run, since most resamples would lose a neighbour of the minimum. Noise is put back
-    instead: each minimum moves as its curve does under noise of the size seen about all curves (about parabolas, for "akima"), itself uncertain, and never
-    less than between seeds; scatter of the minima about the power law beyond that is added. No resamples (so intervals of NaN) where nothing shows the
-    noise. By "runs": runs drawn with replacement within budgets, for five sizes a budget or more.
+    instead: each minimum moves as its curve does under noise of the size seen about all curves (about parabolas, for "akima", and less what parabolas miss
+    of every valley alike), itself uncertain. Scatter of the minima about the power law counts as more evidence of it where noise explains it, and is added
+    where it does not. No resamples (so intervals of NaN) where nothing shows the noise. By "runs": runs drawn with replacement within budgets, for five
+    sizes a budget or more.
 
     Args:
         runs: With the same `budget` for the runs of one profile.
@@ -89,6 +91,13 @@ def fit(
     _registry.check(intervals, INTERVALS, noun="kind of intervals")
     choice = METHODS[method]
     window = choice.window if window is None else window
+    minima = _minima(runs, choice, window, resamples=resamples, seed=seed)
+    drawn = _redraw.by_noise(minima) if intervals == "noise" else _redraw.by_run(minima, runs)
+    return _told(runs, minima, drawn, estimator=_estimator(minima, choice, window), intervals_by=INTERVALS[intervals])
+
+
+def _minima(runs: Runs, choice: _Choice, window: float, *, resamples: int, seed: int) -> Minima:
+    """The minima of the budgets that have one, and what is known of their noise."""
     if profiled(runs) < FEWEST_BUDGETS:
         every, budgets = valleys(runs, limit=NAMED), int(np.unique(runs.budget).size)
         raise FitError(_refusal(_profile.through_all(every, window), budgets))
@@ -97,25 +106,26 @@ def fit(
     which = tuple(i for i, note in enumerate(fitted.notes) if not note)
     if len(which) < FEWEST_BUDGETS:
         raise FitError(_refusal(fitted, len(fitted.valleys)))
-    best = fitted.floor(which, [fitted.valleys[i].loss[fitted.used[i]][None] for i in which])
-    frontier = _optima(fitted, which, best)
+    frontier = _optima(fitted, which, fitted.floor(which, [fitted.valleys[i].loss[fitted.used[i]][None] for i in which]))
     weights = _redraw.weights(fitted, which, frontier, noise)
-    law = _redraw.laws(frontier, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None], weights)[0]
-    scatter = np.log(frontier.params / law.optimum(frontier.flops).params)
-    evidence = _profile.through_all(fitted.valleys, _profile.WINDOW) if isinstance(fitted, _akima.Akimas) else fitted
-    minima = Minima(fitted, evidence, which, frontier, weights, noise, resamples, seed)
-    profiles = _profiles(fitted, best, which)
+    return Minima(fitted, _evidence.gather(fitted), which, frontier, weights, noise, _checks.noise_freedom(runs), resamples, seed)
+
+
+def _told(runs: Runs, minima: Minima, drawn: tuple[PowerLaw, ...], *, estimator: str, intervals_by: str) -> Fit:
+    frontier = minima.frontier
+    law = _redraw.laws(frontier, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None], minima.weights)[0]
+    profiles = _profiles(minima)
     return Fit(
         approach="isoflop",
         law=law,
-        estimator=_estimator(fitted, choice, window, weights),
-        objective=float(weights @ scatter**2),
+        estimator=estimator,
+        objective=float(minima.weights @ np.log(frontier.params / law.optimum(frontier.flops).params) ** 2),
         frontier=frontier,
         profiles=profiles,
-        residuals=_residuals(runs, evidence),
-        noise=noise,
-        noise_freedom=_checks.noise_freedom(runs),
-        resamples=_redraw.by_noise(minima, scatter) if intervals == "noise" else _redraw.by_run(minima, runs),
+        residuals=_residuals(runs, minima.evidence),
+        noise=minima.noise,
+        noise_freedom=minima.noise_freedom,
+        resamples=drawn,
         status=_status(law, profiles),
         warnings=_warnings(runs, profiles, frontier, law),
         reach_flops=float(runs.flops.max()),
@@ -124,20 +134,22 @@ def fit(
         n_runs=len(runs),
         unit=runs.unit,
         dropped=runs.dropped,
-        intervals_by=INTERVALS[intervals],
+        intervals_by=intervals_by,
     )
 
 
-def _estimator(fitted: Method, choice: _Choice, window: float, weights: Floats) -> str:
+def _estimator(minima: Minima, choice: _Choice, window: float) -> str:
+    fitted, weights = minima.fitted, minima.weights
     span = "through every size" if math.isinf(window) else f"within {math.exp(window):.3g}x of the minimum"
     shared = f" (alpha {fitted.exponents[0]:.3g}, beta {fitted.exponents[1]:.3g} shared by all budgets)" if isinstance(fitted, _additive.Additive) else ""
     by = "unweighted least squares" if np.ptp(weights) == 0 else "least squares weighted by the noise between seeds"
     return f"{choice.words} {span}{shared}; {by} in logs through {weights.size} minima"
 
 
-def _profiles(fitted: Method, best: Floor, which: tuple[int, ...]) -> tuple[Profile, ...]:
-    found = {i: (float(best.x[0, k]), float(best.loss[0, k])) for k, i in enumerate(which)}
-    return tuple(_profile_of(fitted, i, found.get(i)) for i in range(len(fitted.valleys)))
+def _profiles(minima: Minima) -> tuple[Profile, ...]:
+    best = zip(np.log(minima.frontier.params).tolist(), minima.frontier.loss.tolist(), strict=True)
+    found = dict(zip(minima.which, best, strict=True))
+    return tuple(_profile_of(minima.fitted, i, found.get(i)) for i in range(len(minima.fitted.valleys)))
 
 
 def _profile_of(fitted: Method, i: int, minimum: tuple[float, float] | None) -> Profile:
@@ -164,18 +176,14 @@ def _profile_of(fitted: Method, i: int, minimum: tuple[float, float] | None) -> 
     )
 
 
-def _residuals(runs: Runs, fitted: Method) -> Floats:
+def _residuals(runs: Runs, evidence: Evidence) -> Floats:
     """(runs,) log of observed over fitted loss, over sqrt(1 - leverage) so that each is as large as a new run's; NaN outside every window."""
     left = np.full(len(runs), np.nan)
-    for i, v in enumerate(fitted.valleys):
-        if fitted.notes[i]:
-            continue
-        used = fitted.used[i]
-        free = np.full(used.size, np.nan)
-        free[used] = 1 - fitted.leverage(i)
-        log_fitted = np.full(used.size, np.nan)
-        curve = fitted.at(i, v.x[used])
-        log_fitted[used] = np.log(np.where(curve > 0, curve, np.nan))
+    for residuals in evidence.residuals:
+        v, used = evidence.of.valleys[residuals.valley], evidence.of.used[residuals.valley]
+        free, log_fitted = np.full(used.size, np.nan), np.full(used.size, np.nan)
+        free[used] = 1 - residuals.leverage
+        log_fitted[used] = np.log(np.where(residuals.fitted > 0, residuals.fitted, np.nan))
         grow = np.where(free > LEAST_FREE, 1 / np.sqrt(np.maximum(free, LEAST_FREE)), np.nan)
         left[v.runs] = (np.log(runs.loss[v.runs]) - log_fitted[v.point]) * grow[v.point]
     return left
