@@ -16,6 +16,7 @@ from isoflop.store import files
 from isoflop.train import Interrupted, Machine, _machine, checkpoint, decide, seconds_per_step, train
 from isoflop.train import optim as optim_module
 from isoflop.train.checkpoint import Checkpoint
+from isoflop.train.compiling import pays
 from isoflop.train.divergence import trouble
 from isoflop.train.schedule import factor
 
@@ -264,30 +265,35 @@ def test_a_device_that_is_not_there_is_refused_in_words(corpus, tmp_path):
             train(spec_of(corpus), corpus, folder=tmp_path, machine=Machine(device=name))
 
 
-def decided(corpus, kept, **seconds):
+def paid(corpus, kept, **seconds):
     """What is decided for a run of a thousand steps, measured to take so long."""
     spec = spec_of(corpus, tokens=128_000)
     key = f"{spec.shape.model_dump_json()} {spec.batch} {spec.precision} {_machine.device('cpu', threads=1)} torch {torch.__version__}"
     if seconds:
         kept.write_text(json.dumps({key: seconds}))
-    return decide("auto", spec, corpus, machine=Machine(), kept=kept).compiled
+    return pays(spec, corpus, Machine(), kept)
 
 
 def test_a_run_is_compiled_where_that_saves_more_than_it_takes(corpus, tmp_path):
-    assert decided(corpus, tmp_path / "a", usual=0.5, compiled=0.4, compiling=60)
-    assert not decided(corpus, tmp_path / "b", usual=0.5, compiled=0.45, compiling=60)
-    assert not decided(corpus, tmp_path / "c", usual=0.5, compiled=0.6, compiling=1)
+    assert paid(corpus, tmp_path / "a", usual=0.5, compiled=0.4, compiling=60)
+    assert not paid(corpus, tmp_path / "b", usual=0.5, compiled=0.45, compiling=60)
+    assert not paid(corpus, tmp_path / "c", usual=0.5, compiled=0.6, compiling=1)
 
 
 def test_of_a_short_run_nothing_is_measured(corpus, tmp_path):
-    assert not decided(corpus, tmp_path / "none")
+    assert not paid(corpus, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("rubbish", ["", "[1]", "{", '{"a": 1}', '{"a": {"usual": "x"}}', "\0"])
 def test_rubbish_where_measurements_were_kept_is_as_nothing(corpus, tmp_path, rubbish):
     (tmp_path / "kept").write_text(rubbish)
-    assert not decided(corpus, tmp_path / "kept")
+    assert not paid(corpus, tmp_path / "kept")
+
+
+def test_on_a_cpu_nothing_is_compiled_unasked(corpus, tmp_path):
+    assert not decide("auto", spec_of(corpus, tokens=10**9 // 128 * 128), corpus, machine=Machine(), kept=tmp_path / "kept").compiled
+    assert not (tmp_path / "kept").exists()
 
 
 def test_what_is_asked_for_is_not_measured(corpus, tmp_path):

@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def _keep_memory() -> None:
         if mallopt is not None:
             for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
                 mallopt(parameter, 1 << 30)
+
+
+def now(name: str) -> float:
+    """Seconds on a clock, once a device has done what it was told."""
+    if name.startswith("cuda"):
+        torch.cuda.synchronize(name)
+    return time.perf_counter()
 
 
 def check(name: str) -> None:

@@ -17,6 +17,7 @@ from isoflop.train.loop import seconds_per_step
 from isoflop.train.state import Machine
 
 MOST = 0.5  # of a step that compiling may save: assumption, from +33 % of speed at best on a CPU and about twice on small models of a GPU
+_usual: dict[str, float] = {}  # seconds a step, of what this process has measured
 LEAST = 30.0  # seconds that compiling takes at least, on the machines measured: benchmarks/step_speed.md
 
 
@@ -24,21 +25,24 @@ def decide(wish: Compile, spec: RunSpec, corpus: Corpus, *, machine: Machine, ke
     """The machine, with its word on compiling.
 
     Args:
-        wish: "auto" measures where the run is long enough that it could pay.
+        wish: "auto" measures on a GPU where the run is long enough that it could pay. On a CPU it is no: the nodes written by hand are faster than what
+            torch.compile makes of plain ones at every shape tried (benchmarks/step_speed.md), and measuring that takes a minute a shape.
         spec: Of the run.
         corpus: Its text.
         machine: That it is to run on.
         kept: JSON file of what was measured; made if it is not there.
     """
-    compiled = wish == "always" or (wish == "auto" and machine.world.size == 1 and _pays(spec, corpus, machine, kept))
+    could = machine.device != "cpu" and machine.world.size == 1
+    compiled = wish == "always" or (wish == "auto" and could and pays(spec, corpus, machine, kept))
     return dataclasses.replace(machine, compiled=compiled)
 
 
-def _pays(spec: RunSpec, corpus: Corpus, machine: Machine, kept: Path) -> bool:
+def pays(spec: RunSpec, corpus: Corpus, machine: Machine, kept: Path) -> bool:
+    """Whether a compiled run saves more than compiling takes."""
     key = f"{spec.shape.model_dump_json()} {spec.batch} {spec.precision} {_machine.device(machine.device, threads=spec.threads)} torch {torch.__version__}"
     known = _read(kept)
     if key not in known:
-        usual = seconds_per_step(spec, corpus, machine=machine)
+        usual = _usual[key] if key in _usual else _usual.setdefault(key, seconds_per_step(spec, corpus, machine=machine))
         if usual * spec.steps * MOST < LEAST:
             return False  # whatever the measurement would say
         began = time.perf_counter()

@@ -102,9 +102,9 @@ def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8, machine: 
     with _machine.settled(spec.threads):
         state = State.begin(spec, corpus, resume=None, machine=machine)
         for _ in range(min(steps + 2, spec.steps)):  # the first two warm up
-            began = time.perf_counter()
+            began = _machine.now(machine.device)
             state.advance()
-            times.append(time.perf_counter() - began)
+            times.append(_machine.now(machine.device) - began)
     return float(np.median(times[2:] or times))
 
 
