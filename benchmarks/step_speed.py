@@ -1,17 +1,14 @@
-"""How fast a training step is on one core: the usual formulation against ours.
+"""How fast a training step is on one core: ours beside a nanoGPT-like one, and beside transformers and litgpt where they are installed.
 
-Run: `python benchmarks/step_speed.py [--plain-malloc]`
+    python benchmarks/step_speed.py                                  # the shapes of the comparison, context 256, 4096 tokens a step
+    python benchmarks/step_speed.py --widths 8 16 32 64 --tokens 512 2048   # small shapes of the quickstart's kind, context 128
+    python benchmarks/step_speed.py --loss TEXT --seeds 3            # instead: final losses in float32 and bf16, seed by seed
 
-Prints, for both families, milliseconds a step (forward, backward, clip, AdamW) and GFLOP/s as `shape.flops_per_token` counts them.
-Steps are timed in turn, so that a busy machine slows all alike; the figure is the median of CPU time, which on one thread is wall time on
-a free core. Other work on the machine still shows (caches, clock): compare within a row, and run it alone for the GFLOP/s.
-
-- usual: llama as most trainers write it (token-major, separate q, k, v, gate and up, SDPA, `clip_grad_norm_`, fused AdamW);
-- ours: `module.build` with the same optimiser;
-- flat: `module.build` with all parameters views of one tensor, so that clip and AdamW are single operations.
-
-`--plain-malloc` leaves glibc's allocator as it is. It hands every block above 128 KiB back to the system, and taking it again costs a
-page fault each 4 KiB: 250 faults and about 0.4 ms for a matrix of 1 MiB on a virtual machine, against 0.02 ms to fill it.
+A step is forward, backward, clip and AdamW. Steps are timed in bursts, one formulation after the other, the first of each burst left out (it finds
+the others' numbers in the caches); the figure is the median of CPU time, which on one thread is wall time on a free core. Other work on the machine
+still shows: read ratios, within a row. All have the same batch, width, depth and heads; nanoGPT's feed-forward of 4 d_model has, to a hundredth, the FLOPs of a
+llama's of 8/3 d_model, and `flops` gives the ratio. `--plain-malloc` leaves glibc's allocator as it is: it hands every block above 128 KiB back to the
+system, and taking it again costs a page fault each 4 KiB.
 """
 
 import argparse
@@ -20,6 +17,7 @@ import importlib
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,136 +26,246 @@ from torch.nn import functional
 from isoflop.arch import Shape, get
 
 # Axes: B sequences, T positions, H heads, K kv_size, D d_model, V vocab.
-WIDTHS = (8, 16, 32, 64, 128)
-TOKENS = (256, 512, 1024, 2048)
-CONTEXTS = (64, 128)
-SECONDS = 0.5  # a cell
-STEPS = 9  # a cell at least
+SHAPES = ((32, 2, 32), (64, 4, 32), (128, 4, 32), (128, 4, 64), (192, 6, 64))  # d_model, layers, kv_size
+BURST = 4  # steps timed after one that is not
 
 Step = Callable[[], None]
 
 
-class UsualBlock(nn.Module):
-    """A llama block as most trainers write it."""
-
-    cos_TK: Tensor
-    sin_TK: Tensor
+class NanoBlock(nn.Module):
+    """A block of GPT-2 as nanoGPT writes it, without biases (its default)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        D, F, T, K = shape.d_model, shape.ffw_size, shape.context, shape.kv_size
+        D = shape.d_model
         self.n_heads = shape.n_heads
-        self.norm_1, self.norm_2 = nn.RMSNorm(D), nn.RMSNorm(D)
-        self.q, self.k, self.v, self.out = (nn.Linear(D, D, bias=False) for _ in range(4))
-        self.gate, self.up, self.down = nn.Linear(D, F, bias=False), nn.Linear(D, F, bias=False), nn.Linear(F, D, bias=False)
-        angle_TK = (torch.arange(T)[:, None] * 10_000.0 ** (-torch.arange(0, K, 2) / K)).repeat(1, 2)
-        self.register_buffer("cos_TK", angle_TK.cos())
-        self.register_buffer("sin_TK", angle_TK.sin())
-
-    def rotated(self, x_BHTK: Tensor) -> Tensor:
-        a, b = x_BHTK.chunk(2, -1)
-        return x_BHTK * self.cos_TK + torch.cat((-b, a), -1) * self.sin_TK
+        self.norm_1, self.norm_2 = nn.LayerNorm(D, bias=False), nn.LayerNorm(D, bias=False)
+        self.qkv, self.out = nn.Linear(D, 3 * D, bias=False), nn.Linear(D, D, bias=False)
+        self.up, self.down = nn.Linear(D, 4 * D, bias=False), nn.Linear(4 * D, D, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         B, T, D = x_BTD.shape
-        h_BTD = self.norm_1(x_BTD)
-        q, k, v = (layer(h_BTD).view(B, T, self.n_heads, -1).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        o_BHTK = functional.scaled_dot_product_attention(self.rotated(q), self.rotated(k), v, is_causal=True)
-        x_BTD = x_BTD + self.out(o_BHTK.transpose(1, 2).reshape(B, T, D))
-        h_BTD = self.norm_2(x_BTD)
-        out_BTD: Tensor = x_BTD + self.down(functional.silu(self.gate(h_BTD)) * self.up(h_BTD))
+        q, k, v = (y.view(B, T, self.n_heads, -1).transpose(1, 2) for y in self.qkv(self.norm_1(x_BTD)).split(D, 2))
+        o_BHTK = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x_BTD = x_BTD + self.out(o_BHTK.transpose(1, 2).contiguous().view(B, T, D))
+        out_BTD: Tensor = x_BTD + self.down(functional.gelu(self.up(self.norm_2(x_BTD))))
         return out_BTD
 
 
-class Usual(nn.Module):
-    """Llama as most trainers write it."""
+class Nano(nn.Module):
+    """GPT-2 as nanoGPT writes it: learned positions, one matrix for embedding and head."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(shape.vocab, shape.d_model)
-        self.blocks = nn.Sequential(*(UsualBlock(shape) for _ in range(shape.n_layers)))
-        self.norm = nn.RMSNorm(shape.d_model)
+        self.embedding, self.position = nn.Embedding(shape.vocab, shape.d_model), nn.Embedding(shape.context, shape.d_model)
+        self.blocks = nn.ModuleList(NanoBlock(shape) for _ in range(shape.n_layers))
+        self.norm = nn.LayerNorm(shape.d_model, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        logits_BTV = functional.linear(self.norm(self.blocks(self.embedding(tokens_BT))), self.embedding.weight)
-        return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+        x_BTD = self.embedding(tokens_BT) + self.position(torch.arange(tokens_BT.shape[1]))
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return loss_of(functional.linear(self.norm(x_BTD), self.embedding.weight), targets_BT)
+
+
+class Peer(nn.Module):
+    """A model of another package, whose logits are a field of what it returns, or are returned."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        out = self.model(tokens_BT)
+        return loss_of(getattr(out, "logits", out), targets_BT)
+
+
+class Autocast(nn.Module):
+    """A model under PyTorch's autocast to bfloat16."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss: Tensor = self.model(tokens_BT, targets_BT)
+        return loss
+
+
+def loss_of(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+
+
+def gpt2(shape: Shape) -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_embd": shape.d_model, "n_layer": shape.n_layers, "n_head": shape.n_heads, "vocab_size": shape.vocab, "n_positions": shape.context}
+    return Peer(GPT2LMHeadModel(GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False)))
+
+
+def hf_llama(shape: Shape) -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": shape.d_model, "intermediate_size": shape.ffw_size, "num_hidden_layers": shape.n_layers, "num_attention_heads": shape.n_heads}
+    return Peer(
+        LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=shape.vocab, max_position_embeddings=shape.context, tie_word_embeddings=True, use_cache=False))
+    )
+
+
+def litgpt(shape: Shape) -> nn.Module:
+    from litgpt import GPT, Config
+
+    sizes = {"n_embd": shape.d_model, "n_layer": shape.n_layers, "n_head": shape.n_heads, "intermediate_size": shape.ffw_size, "block_size": shape.context}
+    kind = {"norm_class_name": "RMSNorm", "mlp_class_name": "LLaMAMLP", "bias": False, "parallel_residual": False, "rotary_percentage": 1.0}
+    return Peer(GPT(Config(**sizes, **kind, vocab_size=shape.vocab, padded_vocab_size=shape.vocab)))
+
+
+def ours(arch: str, precision: str) -> Callable[[Shape], nn.Module]:
+    def build(shape: Shape) -> nn.Module:
+        ffw_size = shape.ffw_size if arch == "llama" else 4 * shape.d_model
+        model: nn.Module = importlib.import_module(f"isoflop.arch.{arch}.module").build(shape.model_copy(update={"arch": arch, "ffw_size": ffw_size}), seed=0)
+        model.precision = precision
+        return model
+
+    return build
+
+
+PEERS: dict[str, Callable[[Shape], nn.Module]] = {
+    "nanoGPT": Nano,
+    "nanoGPT autocast": lambda shape: Autocast(Nano(shape)),
+    "transformers GPT-2": gpt2,
+    "transformers llama": hf_llama,
+    "litgpt llama": litgpt,
+}
+OURS = {f"ours, {arch} {precision}": ours(arch, precision) for arch in ("llama", "gopher") for precision in ("float32", "bf16")}
 
 
 def usual_step(model: nn.Module, tokens_BT: Tensor, targets_BT: Tensor) -> Step:
     parameters = list(model.parameters())
-    optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    groups = [{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1}, {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.95), fused=True)
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
         model(tokens_BT, targets_BT).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
 
     return step
 
 
 def flat_step(model: nn.Module, tokens_BT: Tensor, targets_BT: Tensor) -> Step:
-    """One tensor of all parameters and one of all gradients; the model's are views of them."""
-    parameters = list(model.parameters())
-    flat = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
-    flat.grad = grad = torch.zeros_like(flat)
-    sizes = [p.numel() for p in parameters]
-    for p, value, slope in zip(parameters, torch.split(flat.detach(), sizes), torch.split(grad, sizes), strict=True):
-        p.data, p.grad = value.view_as(p), slope.view_as(p)
-    optimiser = torch.optim.AdamW([flat], lr=1e-4, fused=True)
+    """With all parameters views of one buffer, as `isoflop.train` has them."""
+    from isoflop.runs import AdamW
+    from isoflop.train.optim import FlatAdamW
+
+    optimiser = FlatAdamW(list(model.parameters()), AdamW())
 
     def step() -> None:
-        grad.zero_()
         model(tokens_BT, targets_BT).backward()
-        grad.mul_((1.0 / (torch.linalg.vector_norm(grad) + 1e-6)).clamp_(max=1.0))
-        optimiser.step()
+        optimiser.step(1e-4)
 
     return step
 
 
-def medians(steps: list[Step]) -> list[float]:
-    """Median CPU seconds of each step, timed in turn."""
+def medians(steps: list[Step], rounds: int) -> list[float]:
+    """Median CPU seconds of each step, timed in bursts."""
     seconds: list[list[float]] = [[] for _ in steps]
-    for step in steps * 3:
-        step()
-    end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end or len(seconds[0]) < STEPS:
+    for _ in range(rounds):
         for step, times in zip(steps, seconds, strict=True):
-            start = time.process_time()
             step()
-            times.append(time.process_time() - start)
+            for _ in range(BURST):
+                start = time.process_time()
+                step()
+                times.append(time.process_time() - start)
     return [statistics.median(times) for times in seconds]
 
 
-def cell(context: int, d_model: int, tokens: int) -> str:
-    """One row of the table."""
-    shapes = {arch: get(arch).at(d_model, vocab=256, context=context) for arch in ("llama", "gopher")}
-    batch = torch.randint(256, (2, tokens // context, context), generator=torch.Generator().manual_seed(0)).unbind()
-    models = {arch: [importlib.import_module(f"isoflop.arch.{arch}.module").build(shape, seed=0) for _ in range(2)] for arch, shape in shapes.items()}
-    ours = [make(model, *batch) for arch in shapes for make, model in zip((usual_step, flat_step), models[arch], strict=True)]
-    usual, *rest = medians([usual_step(Usual(shapes["llama"]), *batch), *ours])
-    gflops = {arch: shape.flops_per_token.training * tokens / 1e9 for arch, shape in shapes.items()}
-    row = f"{context:7} {d_model:7} {tokens:6} | {usual * 1e3:8.2f} {gflops['llama'] / usual:5.1f}"
-    for arch, (plain, flat) in zip(shapes, (rest[:2], rest[2:]), strict=True):
-        row += f" | {plain * 1e3:8.2f} {gflops[arch] / plain:5.1f} | {flat * 1e3:8.2f} {gflops[arch] / flat:5.1f}"
-    return f"{row} | {usual / rest[1]:5.2f}"
+def nano_flops(shape: Shape) -> float:
+    """Of training, a token, counted as `Shape.flops_per_token` counts."""
+    D, L = shape.d_model, shape.n_layers
+    return 3.0 * 2 * (12 * L * D * D + 2 * L * shape.context * D + shape.vocab * D)
+
+
+def row(shape: Shape, tokens: int, rounds: int) -> str:
+    batch = torch.randint(shape.vocab, (2, tokens // shape.context, shape.context), generator=torch.Generator().manual_seed(0)).unbind()
+    steps: dict[str, Step] = {}
+    for name, build in PEERS.items():
+        try:
+            steps[name] = usual_step(build(shape), *batch)
+        except ImportError:
+            print(f"{name}: not installed")
+    steps |= {name: flat_step(build(shape), *batch) for name, build in OURS.items()}
+    times = dict(zip(steps, medians(list(steps.values()), rounds), strict=True))
+    gflops = shape.flops_per_token.training * tokens / 1e9
+    head = f"d_model {shape.d_model}, layers {shape.n_layers}, kv_size {shape.kv_size}, context {shape.context}, {tokens} tokens a step"
+    lines = [f"{head}; flops llama / nanoGPT {shape.flops_per_token.training / nano_flops(shape):.3f}"]
+    for name, seconds in times.items():
+        rate = "" if "gopher" in name else f"{gflops / seconds:6.1f} GFLOP/s"  # gopher has more FLOPs, for its positions
+        lines.append(f"  {name:22} {seconds * 1e3:8.1f} ms {tokens / seconds:9.0f} tokens/s x{times['nanoGPT'] / seconds:.2f} {rate}")
+    return "\n".join(lines)
+
+
+def llama(d_model: int, n_layers: int, kv_size: int) -> Shape:
+    sizes = {"d_model": d_model, "n_layers": n_layers, "n_heads": d_model // kv_size, "kv_size": kv_size, "ffw_size": 8 * round(d_model / 3)}
+    return Shape(arch="llama", **sizes, vocab=256, context=256)
+
+
+def trained(shape: Shape, text: Tensor, *, precision: str, seed: int, steps: int, batch: int = 8) -> float:
+    """Validation loss after a short run: AdamW, cosine to a tenth, the last twentieth of the text held out."""
+    from isoflop.runs import AdamW, Cosine
+    from isoflop.train.optim import FlatAdamW
+    from isoflop.train.schedule import factor
+
+    model = importlib.import_module("isoflop.arch.llama.module").build(shape, seed=seed)
+    model.precision = precision
+    optimiser, T, held_out = FlatAdamW(list(model.parameters()), AdamW()), shape.context, len(text) // 20
+    generator = torch.Generator().manual_seed(seed)
+
+    def windows(starts: Tensor) -> tuple[Tensor, Tensor]:
+        rows = text[starts[:, None] + torch.arange(T + 1)]
+        return rows[:, :-1], rows[:, 1:]
+
+    for step in range(steps):
+        model(*windows(torch.randint(len(text) - held_out - T - 1, (batch,), generator=generator))).backward()
+        optimiser.step(0.1 / shape.d_model * (batch * T / 1024) ** 0.5 * factor(Cosine(), step, steps))
+    with torch.no_grad():
+        return float(model(*windows(torch.arange(len(text) - held_out, len(text) - T - 1, max(1, held_out // 64)))))
+
+
+def losses(path: Path, seeds: int, steps: int) -> None:
+    text = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8).long()
+    for sizes in SHAPES[:2]:
+        shape = llama(*sizes)
+        for seed in range(seeds):
+            found = {precision: trained(shape, text, precision=precision, seed=seed, steps=steps) for precision in ("float32", "bf16")}
+            shown = ", ".join(f"{precision} {loss:.4f}" for precision, loss in found.items())
+            print(f"d_model {shape.d_model} layers {shape.n_layers} steps {steps} seed {seed}: {shown}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plain-malloc", action="store_true", help="leave glibc's allocator as it is")
-    if not parser.parse_args().plain_malloc:
+    parser.add_argument("--widths", type=int, nargs="*", default=[], help="llamas of the width's own shape at context 128, instead")
+    parser.add_argument("--tokens", type=int, nargs="*", default=[512, 2048], help="tokens a step, for --widths")
+    parser.add_argument("--rounds", type=int, default=6, help=f"bursts of {BURST} steps a formulation")
+    parser.add_argument("--loss", type=Path, metavar="TEXT", help="train on a text in float32 and bf16, instead")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=400)
+    a = parser.parse_args()
+    if not a.plain_malloc:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: no block straight from the system
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: nothing handed back to it
     torch.set_num_threads(1)
-    print("                       | usual llama    | ours llama     | flat llama     | ours gopher    | flat gopher    | usual / flat")
-    print("context d_model tokens | ms/step GFLOP/s" + " | ms/step GFLOP/s" * 4 + " | llama")
-    for context in CONTEXTS:
-        for d_model in WIDTHS:
-            for tokens in TOKENS:
-                print(cell(context, d_model, tokens), flush=True)
+    if a.loss:
+        losses(a.loss, a.seeds, a.steps)
+        return
+    small = [(get("llama").at(width, vocab=256, context=128), tokens) for width in a.widths for tokens in a.tokens]
+    for shape, tokens in small or [(llama(*sizes), 4096) for sizes in SHAPES]:
+        print(row(shape, tokens, a.rounds), flush=True)
 
 
 if __name__ == "__main__":

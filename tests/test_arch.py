@@ -16,11 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from isoflop import arch
-from isoflop.arch import CONVENTIONS, FLOAT32_ADAMW, FLOP_CONVENTIONS, MIXED_ADAMW, ParamGroups, Shape, depth, flops, get, nearest, widths
+from isoflop.arch import CONVENTIONS, FLOAT32_ADAMW, FLOP_CONVENTIONS, MIXED_ADAMW, ParamGroups, Shape, _written, depth, flops, get, nearest, widths
 from isoflop.errors import UnknownNameError, UsageError
 from isoflop.runs import RunSpec
 
@@ -35,6 +38,12 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def _two_queries_at_once(monkeypatch):
+    """Small contexts in several blocks, the last one shorter."""
+    monkeypatch.setattr(_written, "BLOCK", 2)
 
 
 def build(shape, seed=0):
@@ -57,9 +66,10 @@ def tokens(shape, sequences, seed=1):
     return torch.randint(shape.vocab, (sequences, shape.context), generator=torch.Generator().manual_seed(seed))
 
 
-def shaken(shape, seed=0):
+def shaken(shape, seed=0, *, path="wide"):
     """A float64 model with every parameter moved, so that gains are not one and biases not zero."""
     model = build(shape, seed).double()
+    model.plain, model.wide = path == "plain", path == "wide"
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -82,12 +92,35 @@ def test_built_parameters_equal_the_shape_by_group(shape):
     assert groups(build(shape)) == shape.params
 
 
+def counted_flops(model, tokens_BT):
+    def linear(x, w, *_, out_shape):  # noqa: ARG001 -- the counter passes it
+        return 2 * math.prod(x) * w[0]
+
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: linear}) as counter:
+        model(tokens_BT)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("wide", [False, True])
 @given(shape=shapes())
-@settings(max_examples=60, deadline=None, derandomize=True)
-def test_counted_flops_of_one_sequence_equal_the_shape(shape):
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        build(shape)(tokens(shape, 1))
-    assert counter.get_total_flops() == shape.flops_per_token.forward * shape.context
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_counted_flops_of_one_sequence_equal_the_shape(wide, shape):
+    model = build(shape)
+    model.wide = wide
+    assert counted_flops(model, tokens(shape, 1)) == shape.flops_per_token.forward * shape.context
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("wide", [False, True])
+def test_what_is_left_out_of_the_count_is_keys_after_a_blocks_last_query(family, wide, monkeypatch):
+    shape = get(family).at(32, vocab=256, context=96)
+    model = build(shape)
+    model.wide = wide
+    monkeypatch.setattr(_written, "BLOCK", 32)
+    monkeypatch.setattr(_written, "ONEDNN_FROM", 0)
+    seen = (1 + 2 + 3) / 9
+    left_out = (1 - seen) * shape.flops_per_token.scores
+    assert counted_flops(model, tokens(shape, 1)) == pytest.approx(96 * (shape.flops_per_token.forward - left_out), rel=1e-12)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -170,29 +203,40 @@ SHAPES = {
 }
 
 
+PATHS = pytest.mark.parametrize("path", ["narrow", "wide", "plain"])
+
+
+@pytest.mark.usefixtures("_two_queries_at_once")
+@PATHS
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_logits_equal_a_plain_reference(shape):
-    model = shaken(shape)
+def test_logits_equal_a_slow_reference(shape, path):
+    model = shaken(shape, path=path)
     for length in (shape.context, 3, 1):
         tokens_BT = tokens(shape, 3)[:, :length]
         torch.testing.assert_close(model(tokens_BT), plain_logits(model, shape, tokens_BT), rtol=1e-6, atol=1e-6)  # tables are float32
 
 
+@pytest.mark.usefixtures("_two_queries_at_once")
+@PATHS
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_gradients_equal_a_plain_reference(shape):
-    model = shaken(shape)
+def test_gradients_equal_a_slow_reference(shape, z_loss, path):
+    model = shaken(shape, path=path)
     tokens_BT, targets_BT = tokens(shape, 3), tokens(shape, 3, seed=2)
-    ours = torch.autograd.grad(model(tokens_BT, targets_BT), list(model.parameters()))
-    loss = torch.nn.functional.cross_entropy(plain_logits(model, shape, tokens_BT).flatten(0, 1), targets_BT.flatten())
+    ours = torch.autograd.grad(model(tokens_BT, targets_BT, z_loss=z_loss), list(model.parameters()))
+    logits_MV = plain_logits(model, shape, tokens_BT).flatten(0, 1)
+    loss = torch.nn.functional.cross_entropy(logits_MV, targets_BT.flatten()) + z_loss * logits_MV.exp().sum(-1).log().square().mean()
     plain = torch.autograd.grad(loss, list(model.parameters()))
     for (name, _), a, b in zip(model.named_parameters(), ours, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.usefixtures("_two_queries_at_once")
+@pytest.mark.parametrize("path", ["narrow", "wide"])
 @given(shape=shapes())
 @settings(max_examples=10, deadline=None, derandomize=True)
-def test_written_backward_passes_equal_finite_differences(shape):
-    model = shaken(shape)
+def test_written_backward_passes_equal_finite_differences(path, shape):
+    model = shaken(shape, path=path)
     names = [name for name, _ in model.named_parameters()]
     tokens_BT, targets_BT = tokens(shape, 2), tokens(shape, 2, seed=2)
 
@@ -202,6 +246,7 @@ def test_written_backward_passes_equal_finite_differences(shape):
     assert torch.autograd.gradcheck(loss, tuple(p.detach().requires_grad_() for p in model.parameters()), fast_mode=True)
 
 
+@pytest.mark.usefixtures("_two_queries_at_once")
 @given(shape=shapes(), data=st.data())
 @settings(max_examples=30, deadline=None, derandomize=True)
 def test_a_later_token_changes_no_earlier_logits(shape, data):
@@ -263,6 +308,124 @@ def test_a_head_of_its_own_is_drawn_last_so_that_all_else_starts_equal():
     tied, untied = (dict(build(SHAPES["llama"].model_copy(update={"tied": t})).named_parameters()) for t in (True, False))
     assert untied.keys() - tied.keys() == {"head_VD"}
     assert all(torch.equal(tied[name], untied[name]) for name in tied)
+
+
+# ---- the three ways of a step
+
+
+def loss_and_gradients(model, *batch, **options):
+    loss = model(*batch, **options)
+    return loss.detach(), torch.autograd.grad(loss, list(model.parameters()))
+
+
+def of_way(shape, path, **values):
+    model = build(shape)
+    model.plain, model.wide = path == "plain", path == "wide"
+    for name, value in values.items():
+        setattr(model, name, value)
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_way_gives_the_same_loss_and_gradients_in_float32(family):
+    shape = get(family).at(48, vocab=256, context=160)
+    batch = tokens(shape, 4), tokens(shape, 4, seed=2)  # enough for oneDNN's products
+    ways = [loss_and_gradients(of_way(shape, path), *batch, z_loss=1e-3) for path in ("narrow", "wide", "plain")]
+    for loss, gradients in ways[1:]:
+        assert loss.item() == pytest.approx(ways[0][0].item(), rel=1e-6)
+        for a, b in zip(ways[0][1], gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())  # sums of some hundred float32 numbers in another order
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_on_one_thread_gives_the_same_bits_again(family):
+    shape = get(family).at(48, vocab=256, context=160)
+    batch = tokens(shape, 2), tokens(shape, 2, seed=2)
+    for precision in ("float32", "bf16"):
+        first, second = (loss_and_gradients(of_way(shape, "wide", precision=precision), *batch) for _ in range(2))
+        assert torch.equal(first[0], second[0])
+        assert all(torch.equal(a, b) for a, b in zip(first[1], second[1], strict=True))
+
+
+@PATHS
+@pytest.mark.parametrize("family", FAMILIES)
+def test_products_in_bf16_change_the_loss_and_the_gradients_by_their_rounding(family, path):
+    shape = get(family).at(32, vocab=256, context=160)
+    batch = tokens(shape, 2), tokens(shape, 2, seed=2)
+    exact, rounded = (loss_and_gradients(of_way(shape, path, precision=precision), *batch) for precision in ("float32", "bf16"))
+    assert 0 < abs(exact[0].item() - rounded[0].item()) < 2e-3  # bfloat16 has 8 bits: 4e-3 of each of the logits, whose size is 0.2
+    for a, b in zip(exact[1], rounded[1], strict=True):
+        assert b.dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), 0) > 0.999
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_under_autocast_the_step_is_the_plain_one(family):
+    shape = get(family).at(16, vocab=256, context=32)
+    batch = tokens(shape, 2), tokens(shape, 2, seed=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, plain = (loss_and_gradients(model, *batch) for model in (build(shape), of_way(shape, "plain")))
+    assert torch.equal(found[0], plain[0])
+    assert torch.equal(plain[0], loss_and_gradients(of_way(shape, "plain", precision="bf16"), *batch)[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sharded_by_fsdp2_the_step_is_the_same_to_the_bit(family):
+    shape = get(family).at(16, vocab=256, context=96)
+    batch = tokens(shape, 2), tokens(shape, 2, seed=2)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for plain in (None, True):
+            whole, sharded = build(shape), build(shape)
+            whole.plain = sharded.plain = plain
+            for part in (*sharded.blocks, sharded):
+                fully_shard(part, mesh=mesh)
+            losses = [model(*batch) for model in (whole, sharded)]
+            assert torch.equal(*losses)
+            for loss in losses:
+                loss.backward()
+            for a, b in zip(whole.parameters(), sharded.parameters(), strict=True):
+                assert isinstance(b, DTensor)
+                assert torch.equal(a.grad, b.grad.full_tensor())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor's own
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiled_the_step_is_the_same_within_float_error(family):
+    shape = get(family).at(16, vocab=256, context=32)
+    batch = tokens(shape, 2), tokens(shape, 2, seed=2)
+    model = build(shape)
+    loss, gradients = loss_and_gradients(model, *batch)
+    model.compile()
+    compiled = loss_and_gradients(model, *batch)
+    assert compiled[0].item() == pytest.approx(loss.item(), rel=1e-6)
+    for a, b in zip(gradients, compiled[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
+
+
+def test_the_loss_of_what_a_model_is_sure_will_not_come_is_exact():
+    """A probability below the smallest float32 has a finite loss."""
+    shape = SHAPES["llama"]
+    model = build(shape)
+    with torch.no_grad():
+        model.norm_D.fill_(3000.0)
+        batch = tokens(shape, 3), tokens(shape, 3, seed=2)
+        logits_MV = model(batch[0]).flatten(0, 1)
+        expected = torch.nn.functional.cross_entropy(logits_MV.double(), batch[1].flatten())
+        assert expected > 100
+        assert model(*batch).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_gradient_taken_twice_is_the_same(shape):
+    model = build(shape)
+    loss = model(tokens(shape, 2), tokens(shape, 2, seed=2), z_loss=0.1)
+    first, second = (torch.autograd.grad(loss, list(model.parameters()), retain_graph=True) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 # ---- what a shape says of itself

@@ -1,0 +1,134 @@
+"""What the families' written-out paths share: products, the norm, attention's edges, and the loss as one autograd node. Needs torch.
+
+Axes: B sequences, T positions, M = B x T tokens, D d_model, E features of any kind, H heads, K kv_size, N = B x H, S queries of a block, V vocab.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isoflop.arch._module import Precision
+
+EPS = 1e-5  # of both families' norms: LLaMA 2's; LLaMA 1 had 1e-6, and Rae et al. 2021 do not say
+BLOCK = 64  # queries attended for at once; keys after the last of them are left out
+ONEDNN_FROM = 1 << 22  # multiplications: below, oneDNN's 20 microseconds a call are more than it saves
+# PyTorch takes float32 products to MKL, whose kernels for processors of another maker are up to a fifth slower than oneDNN's.
+_ONEDNN = torch.ops.mkldnn._linear_pointwise if hasattr(torch.ops.mkldnn, "_linear_pointwise") else None  # noqa: SLF001 -- no public name
+
+
+def rounded(x: Tensor, precision: Precision) -> Tensor:
+    """What a product takes: numbers as they are, or rounded to bfloat16."""
+    return x.bfloat16() if precision == "bf16" else x
+
+
+def product(x_MD: Tensor, w_ED: Tensor) -> Tensor:
+    """The product x @ w.T."""
+    if _ONEDNN is None or x_MD.dtype != torch.float32 or x_MD.numel() * w_ED.shape[0] < ONEDNN_FROM:
+        return functional.linear(x_MD, w_ED)
+    y_ME: Tensor = _ONEDNN(x_MD, w_ED, None, "none", [], "")
+    return y_ME
+
+
+def blocks(T: int) -> list[tuple[int, int]]:
+    """First query and the one after the last, block by block."""
+    return [(start, min(start + BLOCK, T)) for start in range(0, T, BLOCK)]
+
+
+def normed(x_MD: Tensor) -> tuple[Tensor, Tensor]:
+    """The stream over its root mean square, and what it was multiplied by."""
+    scale_M1 = torch.linalg.vector_norm(x_MD, dim=-1, keepdim=True).square_().div_(x_MD.shape[1]).add_(EPS).rsqrt_()
+    return x_MD * scale_M1, scale_M1
+
+
+def norm_backward(dh_MD: Tensor, h_MD: Tensor, scale_M1: Tensor) -> Tensor:
+    """The gradient of what was normed; of the stream's precision, whatever the product's was."""
+    dh_MD, h_MD = dh_MD.to(scale_M1.dtype), h_MD.to(scale_M1.dtype)
+    along_M1 = (dh_MD * h_MD).sum(-1, keepdim=True)
+    return torch.addcmul(dh_MD, h_MD, along_M1, value=-1 / h_MD.shape[1]).mul_(scale_M1)
+
+
+def features_normed(x_DM: Tensor) -> tuple[Tensor, Tensor]:
+    """As `normed`, feature-major."""
+    scale_M = (x_DM * x_DM).sum(0).div_(x_DM.shape[0]).add_(EPS).rsqrt_()
+    return x_DM * scale_M, scale_M
+
+
+def features_norm_backward(dx_DM: Tensor, dh_DM: Tensor, h_DM: Tensor, scale_M: Tensor) -> Tensor:
+    """The gradient of the stream: that of the residual path and that through the norm; of the stream's precision."""
+    dh_DM, h_DM = dh_DM.to(dx_DM.dtype), h_DM.to(dx_DM.dtype)
+    dcentred_DM = torch.addcmul(dh_DM, h_DM, (dh_DM * h_DM).sum(0), value=-1 / h_DM.shape[0])
+    return torch.addcmul(dx_DM, dcentred_DM, scale_M)
+
+
+def onto(x_DM: Tensor, w_DE: Tensor, y_EM: Tensor) -> Tensor:
+    """The stream and w @ y, feature-major."""
+    return torch.addmm(x_DM, w_DE, y_EM) if w_DE.dtype == x_DM.dtype else x_DM + w_DE @ y_EM
+
+
+def shared(kv_NXX: Tensor, R: int) -> Tensor:
+    """Keys or values for every head: each for the R heads after one another that share it."""
+    return kv_NXX if R == 1 else kv_NXX.repeat_interleave(R, 0)
+
+
+def gathered(dkv_NXX: Tensor, R: int) -> Tensor:
+    """The gradient of what R heads share."""
+    return dkv_NXX if R == 1 else dkv_NXX.view(-1, R, *dkv_NXX.shape[1:]).sum(1)
+
+
+class Turned(torch.autograd.Function):
+    """The other way around, numbers moved: x_MD to x_DM and back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004 -- autograd passes it
+        return x.t().contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, dx: Tensor) -> Tensor:  # noqa: ARG004
+        return dx.t().contiguous()
+
+
+class Logits(torch.autograd.Function):
+    """Logits of the normed stream."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MD: Tensor, gain_D: Tensor, head_VD: Tensor) -> Tensor:
+        h_MD, scale_M1 = normed(x_MD)
+        gained_VD = head_VD * gain_D
+        ctx.save_for_backward(h_MD, scale_M1, gain_D, head_VD, gained_VD)
+        return product(h_MD, gained_VD)
+
+    @staticmethod
+    def backward(ctx: Any, dlogits_MV: Tensor) -> tuple[Tensor, ...]:
+        h_MD, scale_M1, gain_D, head_VD, gained_VD = ctx.saved_tensors
+        dgained_VD = dlogits_MV.t() @ h_MD
+        dx_MD = norm_backward(product(dlogits_MV, gained_VD.t()), h_MD, scale_M1)
+        return dx_MD, (dgained_VD * head_VD).sum(0), dgained_VD * gain_D
+
+
+class Loss(torch.autograd.Function):
+    """The summed cross-entropy of the normed stream's logits, and z_loss times their squared log-sums, with its gradient taken on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MD: Tensor, gain_D: Tensor, head_VD: Tensor, targets_M: Tensor, z_loss: float) -> Tensor:  # noqa: PLR0917 -- autograd passes by position
+        h_MD, scale_M1 = normed(x_MD)
+        gained_VD = head_VD * gain_D
+        logits_MV = product(h_MD, gained_VD)
+        p_MV = logits_MV.softmax(-1)  # a third of the time of log_softmax and an exponential
+        z_M1 = logits_MV.amax(-1, keepdim=True) - p_MV.amax(-1, keepdim=True).log()  # log of the sum: exact, as the largest p is at least 1 / V
+        targets_M1 = targets_M[:, None]
+        loss = (z_M1 - logits_MV.gather(1, targets_M1)).sum()
+        if z_loss:
+            loss = loss + z_loss * z_M1.square().sum()
+            p_MV.mul_(1 + 2 * z_loss * z_M1)
+        dlogits_MV = p_MV.scatter_add_(1, targets_M1, torch.full_like(z_M1, -1.0))
+        ctx.save_for_backward(h_MD, scale_M1, gain_D, head_VD, gained_VD, dlogits_MV)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:
+        h_MD, scale_M1, gain_D, head_VD, gained_VD, dlogits_MV = ctx.saved_tensors
+        dgained_VD = (dlogits_MV.t() @ h_MD).mul_(dloss)  # the loss's own gradient goes onto what is small
+        dx_MD = norm_backward(product(dlogits_MV, (gained_VD * dloss).t()), h_MD, scale_M1)
+        return dx_MD, (dgained_VD * head_VD).sum(0), dgained_VD * gain_D, None, None
