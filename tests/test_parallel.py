@@ -46,7 +46,12 @@ def losses(folder):
 
 
 @pytest.mark.parametrize(
-    ("arch_", "options"), [("llama", ["--parallel", "ddp"]), ("llama", ["--parallel", "fsdp", "--micro", "2"]), ("gopher", ["--parallel", "fsdp"])]
+    ("arch_", "options"),
+    [
+        ("llama", ["--parallel", "ddp"]),
+        ("llama", ["--parallel", "fsdp", "--micro", "2"]),
+        pytest.param("gopher", ["--parallel", "fsdp"], marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_give_the_losses_of_one(corpus, tmp_path, arch_, options):
     spec = spec_of(corpus, arch=arch_)

@@ -112,7 +112,7 @@ def test_text_that_has_changed_stops_every_launcher_and_fails_no_run(name, corpu
     with Store(tmp_path) as store, store.lock():
         with pytest.raises(CorpusError, match="changed"):
             launch.get(name).run(store, specs, corpus.folder, workers=1, on_event=lambda _: None)
-        assert [row.status for row in store.rows()] == ["pending"] * 3
+        assert {row.status for row in store.rows()} <= {"pending", "interrupted"}
 
 
 @pytest.mark.parametrize(
@@ -250,11 +250,12 @@ def test_ten_kills_of_the_driver_at_random_moments_change_no_record(corpus, tmp_
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_ctrl_c_writes_checkpoints_and_leaves_runs_pending(name, interrupted, tmp_path):
+def test_ctrl_c_writes_checkpoints_and_leaves_runs_interrupted(name, interrupted, tmp_path):
     assert "KeyboardInterrupt" in interrupted(name, signal.SIGINT)
     with Store(tmp_path) as store:
-        left = [row for row in store.rows() if row.status == "pending" and row.attempt]
-        assert {row.status for row in store.rows()} <= {"ok", "pending"}
+        left = [row for row in store.rows() if row.status == "interrupted"]
+        assert {row.status for row in store.rows()} <= {"ok", "pending", "interrupted"}
+        assert left
         for row in left:
             assert list((tmp_path / "runs" / row.id / "attempt-1" / "checkpoint").glob("step-*/manifest.json"))
 

@@ -284,6 +284,9 @@ def test_the_frontier_inverts_the_optimum(law, flops):
     if best is None:
         return
     assert frontier(law, params=best.params).flops == pytest.approx(flops, rel=1e-9)
+    more = allocated(law, 10 * flops)
+    if more is not None and not more.loss < best.loss * (1 - 1e-6):
+        return  # a text read to exhaustion: the loss does not change any more
     # the loss alone: where little but E is left of it, it says little of the budget
     assert frontier(law, loss=best.loss * (1 + 1e-9)).loss == pytest.approx(float(best.loss), rel=1e-8)
 

@@ -24,6 +24,7 @@ RULES = {
 }
 WANTED_WINNERS = 4  # assumption: fewer best runs than that decide nothing
 CUT = 0.1  # of the FLOP values; assumption: fewer move the exponent by less than its interval
+HALF = 0.5  # of the resamples must determine a law; assumption
 FEWEST_SPAN = 2.0  # of compute between the first and the last optimum
 
 
@@ -157,7 +158,8 @@ def _drawn(runs: Runs, field: Race | Hull, *, resamples: int, seed: int) -> tupl
     if not resamples:
         return ()
     drawn = _picked(runs, field, _bootstrap.counts(runs.budget, resamples=resamples, seed=seed))
-    return _laws(drawn)
+    laws = _laws(drawn)
+    return laws if len(laws) >= HALF * resamples else ()  # what the few that have two optima agree on is no interval
 
 
 def _optima(best: _Picked) -> Frontier:
@@ -214,6 +216,8 @@ def _status(law: PowerLaw, rule: str, winners: int, laws: int, resamples: int) -
     late = f" in the last {100 * LAST:.0f} % of their schedule" if rule == "finished" else ""
     if winners < WANTED_WINNERS:
         return Status(ok=False, message=f"only {winners} runs are best anywhere, so the exponents rest on them alone. Add budgets or sizes.")
+    if resamples and not laws:
+        return Status(ok=False, message=f"most of {resamples} resamples had no two optima, so there are no intervals. Add sizes.")
     if laws < 0.9 * resamples:
         return Status(ok=False, message=f"{resamples - laws} of {resamples} resamples had no two optima, so intervals are too narrow. Add sizes.")
     return Status(ok=True, message=f"{winners} runs are best somewhere{late}.")
