@@ -182,8 +182,12 @@ def test_one_schedule_for_all_lengths_is_the_grid_again_with_longer_cosines():
     for one, other in zip(matched, overlong, strict=True):
         assert other.schedule.cycle == pytest.approx(longest / one.tokens, rel=1e-5)
         assert one.model_copy(update={"group": "overlong", "schedule": other.schedule}) == other
-    last = min(overlong, key=lambda spec: spec.tokens)
-    assert factor(last.schedule, last.steps - 1, last.steps) > 0.9
+    short, long = (pick(overlong, key=lambda spec: spec.tokens) for pick in (min, max))
+    for share in (0.2, 0.5, 1.0):  # the rate at a token is the same in all, but for a step's width
+        step = round(share * short.steps)
+        there = round(step * short.batch / long.batch)
+        assert factor(short.schedule, step, short.steps) == pytest.approx(factor(long.schedule, there, long.steps), abs=0.02)
+    assert factor(short.schedule, short.steps - 1, short.steps) > 0.8
 
 
 def test_one_schedule_for_all_lengths_is_refused_where_there_are_trunks():

@@ -17,6 +17,7 @@ MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four epochs, repeated text i
 FEWEST_BUDGETS = 3  # two would make a line with nothing to judge it by
 NEAREST_TARGET = 3.0  # times the largest run of the sweep
 TRUNK_LR = 0.7  # times the rate of a cosine run, which is lower on the whole; benchmarks/cooldown.md
+KAPLAN_WARMUP = 3000 / 250_000  # of the longest run; Kaplan et al. 2020, Sec. 2.2
 MIN_STEPS = 50  # assumption: under fifty steps a schedule has no shape, and the loss says more of warm-up than of size
 
 
@@ -135,10 +136,15 @@ def _settings(study: Study, shape: Shape, horizons: tuple[float, ...]) -> Settin
 
 
 def _overlong(specs: tuple[RunSpec, ...]) -> tuple[RunSpec, ...]:
-    """The same grid with one schedule for all lengths, that of its longest run, as Kaplan et al. 2020 had."""
+    """The same grid with one schedule for all lengths, as Kaplan et al. 2020 had: the rate at a token is that of the longest run there."""
     longest = max(spec.tokens for spec in specs)
+
+    def of_the_longest(schedule: Cosine, tokens: int) -> Cosine:
+        times = float(f"{longest / tokens:.6g}")
+        return schedule.model_copy(update={"cycle": times, "warmup": KAPLAN_WARMUP * times})
+
     return tuple(
-        spec.model_copy(update={"group": "overlong", "schedule": spec.schedule.model_copy(update={"cycle": float(f"{longest / spec.tokens:.6g}")})})
+        spec.model_copy(update={"group": "overlong", "schedule": of_the_longest(spec.schedule, spec.tokens)})
         for spec in specs
         if spec.group == "isoflop" and isinstance(spec.schedule, Cosine)
     )

@@ -79,7 +79,7 @@ class PowerLaw:
             UsageError: A budget that is not finite and positive.
         """
         C = _checks.amount(flops, "a budget in FLOPs")
-        with np.errstate(over="ignore"):  # infinite at budgets that only a search for another looks at
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite, or infinite times nothing, at budgets that only a search for another looks at
             x = C / self.c0
             u = np.log(x)
             v = np.clip(u, *self._valid_logs)
