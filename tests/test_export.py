@@ -311,7 +311,7 @@ def test_altered_weights_are_refused(tmp_path):
     payload = bytearray(run.weights.read_bytes())
     payload[-5] ^= 1
     run.weights.write_bytes(payload)
-    with pytest.raises(StoreError, match="digest"):
+    with pytest.raises(StoreError, match="not what the record was written with"):
         export(run, tmp_path / "hf")
     assert [p.name for p in tmp_path.iterdir()] == ["study"]
 

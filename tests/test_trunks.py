@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import torch
 
 from isoflop import arch, data, design, launch, study
 from isoflop.design import Text
@@ -12,6 +13,7 @@ from isoflop.runs import Cooldown, RunSpec, own_steps
 from isoflop.store import Store
 from isoflop.train import Trunk, checkpoint, train
 from isoflop.train.schedule import factor
+from isoflop.train.state import State
 
 TEXT = Text(digest="0" * 16, vocab=256, train_tokens=10**9, val_tokens=10**7)
 STEPS = (40, 60, 100)
@@ -200,3 +202,32 @@ def _by_budget(grid):
     for spec in grid.specs:
         found.setdefault(spec.budget, []).append(spec)
     return found
+
+
+def test_a_branch_that_diverged_on_its_way_says_so_although_the_trunk_went_on(corpus, tmp_path):
+    """A rise that lasts a tenth of a short run is over in a long one."""
+    short, long = spec_of(corpus, 100), spec_of(corpus, 1000)
+    train(short, corpus, folder=tmp_path / "alone")
+    state = State.begin(short, corpus, resume=None)
+    state.losses[: short.parting] = torch.cat([torch.linspace(5, 3, 20), torch.full((short.parting - 20,), 4.9)])
+    state.step = short.parting
+    trunk = Trunk(tmp_path / "trunk", frozenset({short.parting}))
+    checkpoint.save(trunk.folder, state.checkpoint(), keep=None)
+    assert short.trunk == long.trunk
+    record = train(short, corpus, folder=tmp_path / "branch", trunk=trunk)
+    assert (record.status, record.tokens) == ("diverged", 60 * short.batch)
+    assert "has not come back" in record.reason
+
+
+def test_a_checkpoint_of_another_run_in_the_same_folder_is_not_gone_on_from(corpus, tmp_path):
+    checkpoint.save(tmp_path / "checkpoint", State.begin(spec_of(corpus, 40, lr=0.5), corpus, resume=None).checkpoint()._replace(step=1))
+    assert timeless(train(spec_of(corpus, 40), corpus, folder=tmp_path)) == timeless(train(spec_of(corpus, 40), corpus, folder=tmp_path / "fresh"))
+
+
+@pytest.mark.parametrize(("sizes", "spread"), [(3, 16.0), (7, 2.0), (7, 1.3)])
+def test_every_budget_has_three_sizes_however_narrow_the_grid(sizes, spread):
+    assert all(len(specs) >= 3 for specs in _by_budget(made(sizes=sizes, spread=spread, budgets=[1e11, 2e11, 4e11], target="2e12")).values())
+
+
+def test_a_penalty_of_one_is_no_default(corpus):
+    assert spec_of(corpus, 40, z_loss=1.0).id != spec_of(corpus, 40).id

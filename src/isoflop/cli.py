@@ -121,7 +121,7 @@ def run(
 ) -> None:
     """Do every stage: design, train, fit, plan, validate, report. Goes on where it was stopped."""
     work = _open(study, folder)
-    specs, seconds = _designed(work, workers=workers)
+    specs, seconds = _designed(work, workers=workers, device=device)
     if dry_run:
         return
     _train(work, specs, launcher, workers, seconds=seconds, track=track, means=(device, compiling))
@@ -284,7 +284,7 @@ def train(
 ) -> None:
     """Train the runs of the design that are not trained yet."""
     work = _open(study, folder)
-    specs, seconds = _designed(work, workers=workers)
+    specs, seconds = _designed(work, workers=workers, device=device)
     if not dry_run:
         _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=(device, compiling))
         _next("fit", study, folder)
@@ -697,7 +697,7 @@ def _prepare(work: "Workspace") -> None:
         work.prepare(lambda what, fraction: progress.update(task, description=what, completed=fraction))
 
 
-def _designed(work: "Workspace", *, workers: int | None) -> "tuple[tuple[RunSpec, ...], Mapping[str, float]]":
+def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") -> "tuple[tuple[RunSpec, ...], Mapping[str, float]]":
     """Prepare the text, design the runs, and print what they will take before anything is spent; the runs, and the seconds of those still to train."""
     from isoflop.design import proof_to_come
     from isoflop.report import tables
@@ -707,8 +707,8 @@ def _designed(work: "Workspace", *, workers: int | None) -> "tuple[tuple[RunSpec
     design = work.design()
     left = work.unfinished(design.specs)
     with err.status("timing a few real steps of each size ...", spinner="line"):
-        seconds = work.seconds(left)
-        proof = work.seconds(proof_to_come(work.study, work.text) if left else ())
+        seconds = work.seconds(left, device=device)
+        proof = work.seconds(proof_to_come(work.study, work.text) if left else (), device=device)
     corpus = work.corpus
     _print_table(tables.design(design.specs, train_tokens=corpus.train_tokens, seconds=seconds))
     dropped = ", ".join(f"{count} {reason}" for reason, count in corpus.dropped.items()) or "none"
@@ -751,7 +751,7 @@ def _train(
     from isoflop.launch import Means, View
     from isoflop.workspace import cores
 
-    with View(specs, records=work.known(), seconds=seconds, workers=workers or cores(), title=title) as view:
+    with View(specs, records=[r for r in work.known() if not retry or r.status == "ok"], seconds=seconds, workers=workers or cores(), title=title) as view:
         work.train(
             specs,
             launcher=launcher,

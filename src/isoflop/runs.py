@@ -88,7 +88,7 @@ class RunSpec(BaseModel):
     schedule: Schedule = Cosine()
     optimizer: AdamW | Muon = AdamW()
     precision: Precision = Field("float32", exclude_if=_absent)  # of the matrix products; weights and sums are float32
-    z_loss: NonNegativeFloat = Field(0.0, exclude_if=_absent)  # times the mean squared log of the softmax's sum (Chowdhery et al. 2022, Sec. 5)
+    z_loss: NonNegativeFloat = Field(0.0, exclude_if=lambda weight: not weight)  # on the mean squared log of the softmax's sum (Chowdhery et al. 2022)
     seed: int
     data: str  # digest of the token shards
     eval_tokens: PositiveInt  # of the validation set, spread evenly over it
@@ -175,7 +175,7 @@ class Curve(NamedTuple):
     """Training loss along one run."""
 
     tokens: Floats  # (steps,) seen at the end of each step
-    loss: Floats  # (steps,) nats per token, mean over the step's batch
+    loss: Floats  # (steps,) nats per token, mean over the step's batch; with the penalty where the run has a z_loss
 
 
 class Dropped(NamedTuple):

@@ -191,15 +191,15 @@ class Workspace:
             )
         return made
 
-    def seconds(self, specs: Sequence[RunSpec]) -> Mapping[str, float]:
-        """Training seconds of the steps that each run takes itself, on one core of this machine, by id, from a few real ones of each kind."""
+    def seconds(self, specs: Sequence[RunSpec], *, device: str = "cpu") -> Mapping[str, float]:
+        """Training seconds of the steps that each run takes itself, on one core of this machine or on its device, by id, from a few real ones of each kind."""
         from isoflop import train
 
         per_step: dict[tuple[object, int], float] = {}
         for spec in specs:
             key = (spec.shape, spec.batch)
             if key not in per_step:
-                per_step[key] = train.seconds_per_step(spec, self.corpus)
+                per_step[key] = train.seconds_per_step(spec, self.corpus, machine=train.Machine(device=device, micro=launch.parts(spec, device)))
         steps = own_steps(specs)
         return {spec.id: steps[spec.id] * per_step[spec.shape, spec.batch] for spec in specs}
 

@@ -16,7 +16,7 @@ ROOM = 1.05  # around the spread, so that a size at its very edge is not lost to
 def cells(study: Study, *, vocab: int, expected: Expected) -> tuple[Cell, ...]:
     """The grid, and at its middle further seeds that show the noise."""
     ladder = _ladder(study, expected, vocab)
-    grid = {budget: [shape for shape in ladder if _near(shape, expected(budget), study)] for budget in study.budgets}
+    grid = {budget: _near(ladder, expected(budget), study) for budget in study.budgets}
     horizons = {shape: tuple(budget for budget in study.budgets if shape in grid[budget]) for shape in ladder}
     runs = [Cell(shape=shape, budget=budget, group="isoflop", seed=study.seed, horizons=horizons[shape]) for budget in study.budgets for shape in grid[budget]]
     middle = study.budgets[len(study.budgets) // 2]
@@ -36,7 +36,10 @@ def _ladder(study: Study, expected: Expected, vocab: int) -> list[Shape]:
     return list(around(kind, math.sqrt(low * high), count=1 + round(math.log(spread) / math.log(step)), spread=spread))
 
 
-def _near(shape: Shape, params: float, study: Study) -> bool:
+def _near(ladder: list[Shape], params: float, study: Study) -> list[Shape]:
+    """The sizes within half the spread of an expected optimum, and at least three, which a parabola takes."""
     if not isinstance(study.sizes, int):
-        return True
-    return abs(math.log(shape.params.total / params)) <= math.log(study.spread) / 2 + math.log(ROOM)
+        return ladder
+    away = {shape: abs(math.log(shape.params.total / params)) for shape in ladder}
+    within = sum(far <= math.log(study.spread) / 2 + math.log(ROOM) for far in away.values())
+    return sorted(sorted(ladder, key=lambda shape: away[shape])[: max(3, within)], key=lambda shape: shape.params.total)

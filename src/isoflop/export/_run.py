@@ -86,7 +86,10 @@ def weights(run: Source) -> Mapping[str, NDArray[np.float32]]:
     except OSError as error:
         raise StoreError(f"{run.weights} cannot be read ({error.strerror}). Mend that, then export again.") from None
     if digest != run.record.weights_sha256:
-        raise files.damaged(run.weights, "its digest is not the one in the record")
+        raise StoreError(
+            f"{run.weights} is not what the record was written with. Remove the folder {run.weights.parent} and start `isoflop run` again: "
+            "the same bits come out."
+        )
     return load_file(run.weights)
 
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from isoflop import _registry
+from isoflop.errors import TrainError
+from isoflop.launch import _memory
 from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
 from isoflop.launch._means import USUAL, Means
 from isoflop.launch._view import View
 from isoflop.runs import RunSpec
 from isoflop.store import Store
 
-__all__ = ["USUAL", "Event", "Finished", "Launcher", "Lost", "Means", "Mended", "Progress", "Started", "View", "get"]
+__all__ = ["USUAL", "Event", "Finished", "Launcher", "Lost", "Means", "Mended", "Progress", "Started", "View", "get", "parts"]
 
 
 class Launcher(Protocol):
@@ -42,6 +44,14 @@ class Launcher(Protocol):
             CorpusError: The text is not the one that the runs were designed for.
             TrainError: Workers cannot be started.
         """
+
+
+def parts(spec: RunSpec, device: str) -> int:
+    """Parts that a batch is worked through in for want of memory; one where even they would not fit, which training then says."""
+    try:
+        return 2 ** _memory.halvings(spec, _memory.limit()) if device == "cpu" else 1
+    except TrainError:
+        return 1
 
 
 def get(name: str) -> Launcher:

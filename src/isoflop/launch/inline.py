@@ -15,7 +15,7 @@ from isoflop.launch import _memory
 from isoflop.launch._attempt import LEASE, attempt
 from isoflop.launch._events import Event, Finished, Lost, Progress, Started
 from isoflop.launch._means import USUAL, Means
-from isoflop.runs import RunSpec
+from isoflop.runs import RunRecord, RunSpec
 from isoflop.store import Claim, Store, owner
 
 if TYPE_CHECKING:
@@ -40,7 +40,12 @@ def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers:
 def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_event: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
     from isoflop import train
 
-    renewed, final = time.monotonic(), False
+    try:
+        micro = 2 ** _memory.halvings(claim.spec, _memory.limit()) if means.device == "cpu" else 1
+    except TrainError as error:  # nothing will make room for it here
+        _ended(claim, store.fail(claim, reason=str(error), final=True), str(error), on_event)
+        return
+    renewed = time.monotonic()
 
     def report(progress: Progress) -> None:
         nonlocal renewed
@@ -50,7 +55,8 @@ def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_eve
         on_event(progress)
 
     try:
-        micro = 2 ** _memory.halvings(claim.spec, _memory.free([os.getpid()])) if means.device == "cpu" else 1
+        if means.device == "cpu":  # what fits the machine, but not beside what else is on it now, ends the work and waits
+            micro = max(micro, 2 ** _memory.halvings(claim.spec, _memory.free([os.getpid()])))
         trouble = attempt(
             claim.spec,
             corpus,
@@ -67,12 +73,13 @@ def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_eve
     except train.Interrupted:
         store.release(claim, reason="stopped")
         raise KeyboardInterrupt from None
-    except TrainError as error:  # there is no memory for it
-        trouble, final = str(error), True
     except BaseException as error:
         store.release(claim, reason=f"stopped: {str(error) or type(error).__name__}")
         raise
-    record = store.finish(claim) if trouble is None else store.fail(claim, reason=trouble, final=final)
+    _ended(claim, store.finish(claim) if trouble is None else store.fail(claim, reason=trouble), trouble, on_event)
+
+
+def _ended(claim: Claim, record: RunRecord | None, trouble: str | None, on_event: Callable[[Event], None]) -> None:
     if record is not None:
         on_event(Finished(record=record))
     elif trouble is not None:

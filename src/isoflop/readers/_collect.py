@@ -19,7 +19,7 @@ _NUMERIC = ("params", "tokens", "loss", "flops", "budget", "seed", "step", "lr",
 _MAY_LACK = frozenset({"flops", "budget", "seed", "step", "lr", "unique_tokens", "vocab", "batch_tokens"})
 _NAMED = 20  # texts named where a number should be; more are one reason without the text
 _ENDED_BADLY = frozenset({"diverged", "failed", "crashed", "killed", "canceled", "cancelled", "error", "preempted", "preempting", "nan"})
-NOT_ENDED = frozenset({"running", "pending", "queued", "scheduled", "paused", "stopped", "cut short"})
+NOT_ENDED = frozenset({"running", "pending", "interrupted", "queued", "scheduled", "paused", "stopped", "cut short"})
 Tell = Callable[[str, float], None]
 
 

@@ -10,7 +10,7 @@ from isoflop.fit import APPROACHES
 from isoflop.report.results import Results
 from isoflop.report.table import Cell, Row, Table, nats
 from isoflop.report.tables import NAMES
-from isoflop.runs import AdamW, Cosine, Muon, RunRecord, Schedule
+from isoflop.runs import AdamW, Cosine, Muon, RunRecord, Schedule, own_steps
 
 _HOMES = (("home",), ("Users",))
 _DESIGNS = {"isoflop": "several sizes at each of several budgets", "horizons": "several sizes, each at several lengths"}
@@ -33,15 +33,19 @@ def made(results: Results) -> Table:
         ("most epochs", f"{max((r.epochs for r in records), default=0):.2f} passes over the text"),
         (
             "compute",
-            f"{units.flops(sum(r.flops for r in sweep))} FLOPs in the sweep"
-            + (f", {units.flops(_flops(records) - _flops(sweep))} in the proof" if proof else "")
+            f"{units.flops(_spent(sweep))} FLOPs in the sweep" + (f", {units.flops(_flops(records) - _flops(sweep))} in the proof" if proof else "")
             if sweep
             else "none",
         ),
-        ("time", f"{units.duration(sum(r.clock.seconds for r in records))} of training, added up over all workers"),
+        ("time", f"{units.duration(_seconds(records))} of training, added up over all workers"),
         ("device", "; ".join(sorted({r.clock.device for r in records}))),
     ]
     return _pairs("How it was made", pairs)
+
+
+def _seconds(records: tuple[RunRecord, ...]) -> float:
+    steps = own_steps(r.spec for r in records)
+    return sum(r.clock.seconds * steps[r.spec.id] / r.spec.steps for r in records)
 
 
 def noise(results: Results) -> Table:
@@ -166,6 +170,12 @@ def _optimizer(optimizer: AdamW | Muon) -> str:
 def _range(values: list[float] | list[int]) -> str:
     low, high = (f"{v:,}" if isinstance(v, int) else f"{v:.3g}" for v in (values[0], values[-1]))
     return low if low == high else f"{low} to {high}"
+
+
+def _spent(sweep: list[RunRecord]) -> float:
+    """FLOPs of a sweep, of what several runs have in common once."""
+    steps = own_steps(r.spec for r in sweep)
+    return sum(r.flops * steps[r.spec.id] / r.spec.steps for r in sweep)
 
 
 def _flops(records: tuple[RunRecord, ...] | list[RunRecord]) -> float:

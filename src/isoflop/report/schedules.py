@@ -26,6 +26,6 @@ def sentence(matched: Fit, overlong: Fit, *, level: float) -> str:
         return f"One schedule for all lengths gives a = {one:.2f}, where matched ones give {own:.2f}: no more apart than chance allows here."
     way = "larger" if one > own else "smaller"
     return (
-        f"Runs that stop before their rate has come down, or soon after the warm-up, look worse than they are: one schedule for all lengths gives a = {one:.2f} where "
-        f"matched ones give {own:.2f}, and so would have {way} models trained on {'fewer' if one > own else 'more'} tokens."
+        f"Runs that stop before their rate has come down, or soon after the warm-up, look worse than they are: one schedule for all "
+        f"lengths gives a = {one:.2f} where matched ones give {own:.2f}, and so would have {way} models trained on {'fewer' if one > own else 'more'} tokens."
     )

@@ -214,6 +214,7 @@ class Store:
                     _table.reopen(db, row.id, reason="its record was damaged or gone")
                 elif row.status == "running":
                     _table.reopen(db, row.id, reason=f"its driver ({row.owner}) died", status="interrupted")
+            _trunks.clear(_table.rows(db), self.folder)
 
     def _recovered(self, db: sqlite3.Connection, row: Row) -> bool:
         """Whether the files hold a sound record of the run, which is then accepted; a damaged one is set aside, and said so."""

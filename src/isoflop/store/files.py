@@ -55,7 +55,12 @@ def link(old: Path, new: Path) -> None:
     """
     aside = new.parent / f".{new.name}.{secrets.token_hex(4)}.part"
     try:
-        os.link(old, aside)
+        try:
+            os.link(old, aside)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}:
+                raise
+            shutil.copyfile(old, aside)  # some file systems know no second names
         aside.replace(new)
         sync(new.parent)
     except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from isoflop import data
 from isoflop.errors import IsoflopError
 from isoflop.store import files
-from isoflop.train.loop import Interrupted, Progress, train
+from isoflop.train.loop import Progress, train
 from isoflop.train.state import USUAL, Machine
 from isoflop.train.world import joined
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the tokens, the study's data/")
     parser.add_argument("--parallel", choices=("ddp", "fsdp"), help="the processes of a torchrun train it together, with whole models or with pieces")
     parser.add_argument("--device", default="cpu", help="of a run that one process trains alone")
-    parser.add_argument("--micro", type=int, default=1, help="parts to work a batch through in")
+    parser.add_argument("--micro", type=_whole, default=1, help="parts to work a batch through in")
     asked = parser.parse_args()
     try:
         with joined(asked.parallel) if asked.parallel else nullcontext((USUAL.world, asked.device)) as (world, device):
@@ -35,9 +35,13 @@ def main() -> int:
     except IsoflopError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except Interrupted:
-        return 1
     return 0
+
+
+def _whole(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no number of parts; take 1 or more")
+    return int(text)
 
 
 def _tell(now: Progress) -> None:

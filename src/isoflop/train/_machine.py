@@ -5,6 +5,7 @@ import ctypes
 import functools
 import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -53,6 +54,8 @@ def check(name: str) -> None:
     Raises:
         UsageError: PyTorch does not know it, or does not reach it.
     """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name}: PyTorch {torch.__version__} cannot use it here (not cpu, cuda or cuda:N). Take one of these.")
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:

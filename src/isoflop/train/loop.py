@@ -111,6 +111,8 @@ def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8, machine: 
 def _furthest(spec: RunSpec, folder: Path, earlier: tuple[Path, ...], trunk: Trunk | None) -> Checkpoint | None:
     """The checkpoint to go on from: the run's own, or what it has in common with others."""
     own = checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier)))
+    if own is not None and own.notes.get("run", spec.id) != spec.id:
+        own = None  # of another run that was trained in this folder
     if trunk is None or (own is not None and own.step >= spec.parting):
         return own
     steps = (step for step in reversed(checkpoint.steps(trunk.folder)) if step <= spec.parting)
@@ -132,6 +134,7 @@ def _run(state: State, writer: Writer, trunk: Trunk | None, tell: Callable[[Prog
             told = now
         return report and should_stop(), writer.due()
 
+    _look_back(state)
     with writer:
         while state.step < steps:
             state.advance()
@@ -144,6 +147,14 @@ def _run(state: State, writer: Writer, trunk: Trunk | None, tell: Callable[[Prog
             stop, due = world.agreed(state.step, wishes)
             if stop or due:
                 _keep(state, writer, stop=stop)
+
+
+def _look_back(state: State) -> None:
+    """Look where the run would have been looked at: what it was resumed from may be another's, which judges by its own length."""
+    done = state.step
+    for state.step in range(LOOK, done + 1, LOOK):
+        _check(state)
+    state.step = done
 
 
 def _keep(state: State, writer: Writer, *, stop: bool) -> None:

@@ -172,7 +172,7 @@ def _restore(optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, T
     parameters = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
     for i, p in enumerate(parameters):
         names = (name for name in tensors if name.startswith(prefix) and name.endswith(f".{i}") and name.count(".") == prefix.count(".") + 1)
-        optimizer.state[p] = {name.removeprefix(prefix).removesuffix(f".{i}"): tensors[name].clone() for name in names}
+        optimizer.state[p] = {name.removeprefix(prefix).removesuffix(f".{i}"): tensors[name].to(p.device, copy=True) for name in names}
 
 
 class ShardedAdamW:

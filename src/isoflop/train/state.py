@@ -87,7 +87,7 @@ class State:
                 loss = self._gradients()
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not _out_of_memory(error) or self.machine.world.size > 1:  # one process that halves by itself would leave the others waiting
                     raise
                 self._halve()
         self.losses[self.step] = self.machine.world.mean(loss)
@@ -97,7 +97,10 @@ class State:
     def checkpoint(self) -> Checkpoint:
         """All that `begin` needs to go on; tensors are the state's own, not copies."""
         return Checkpoint(
-            self.step, self.seconds, {**self.optimizer.state(), "losses": self.losses[: self.step]}, {"micro": self.micro, "compiled": self.machine.compiled}
+            self.step,
+            self.seconds,
+            {**self.optimizer.state(), "losses": self.losses[: self.step]},
+            {"run": self.spec.id, "micro": self.micro, "compiled": self.machine.compiled},
         )
 
     def weights(self) -> dict[str, Tensor]:
