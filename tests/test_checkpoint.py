@@ -410,6 +410,7 @@ def test_nothing_is_written_that_would_cost_more_than_its_share(tmp_path):
         assert not writer.due()
 
 
+@pytest.mark.slow
 def test_the_cost_stays_within_its_share(tmp_path):
     share, written, began = 0.02, 0, time.perf_counter()
     with Writer(tmp_path, share=share) as writer:
@@ -505,6 +506,7 @@ def keep_writing(folder: Path, seed: int) -> None:
                 os.truncate(path, draw.randrange(100))
 
 
+@pytest.mark.slow
 def test_writers_that_race_and_are_killed_leave_only_sound_ones_or_damage_that_is_noticed(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pytest", "isoflop.train", "safetensors.torch"])

@@ -463,9 +463,11 @@ def test_a_studys_own_fits_are_asked_like_published_laws(undisturbed, tmp_path):
     rows = json.loads(out)
     assert [r["law"] for r in rows] == [*(p["law"] for p in plain), "hoffmann2"]
     for own, usual in zip(rows, plain, strict=False):
-        for key in ("flops", "params", "tokens", "loss", "reach", "params_interval", "tokens_interval"):
+        for key in ("flops", "params", "tokens", "loss", "reach"):
             assert own[key] == pytest.approx(usual[key]), key
-        assert own["interval"] == pytest.approx(usual["interval"])
+        for key in ("params_interval", "tokens_interval", "interval"):
+            known = own.get(key)  # of a fit without resamples there is none, here and there
+            assert usual[key] == pytest.approx(known) if known else None in (usual[key].values() if key == "interval" else usual[key]), key
     assert all(r["shape"]["vocab"] == 256 for r in rows)
     assert (tmp_path / "own.svg").read_bytes().startswith(b"<svg")
 

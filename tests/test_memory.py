@@ -189,6 +189,7 @@ def test_a_run_that_can_never_fit_has_failed_with_the_reason_and_the_others_go_o
     assert "of memory" in records[large.id].reason
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_worked_through_in_parts_with_the_same_loss(corpus, tmp_path, monkeypatch):
     spec = spec_of(corpus, batch=32_768, steps=4)
     _, whole = trained(corpus, tmp_path / "whole", [spec], "pool", workers=1)

@@ -150,7 +150,7 @@ def points(draw: random.Random, *, seconds: float) -> Iterator[Point]:
         yield Point("record", draw.randrange(60))
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_points_gives_the_bytes_of_one_left_alone(corpus, whole, tmp_path, kills):
     done, met, resumed = 0, set(), 0
     folder, number = tmp_path / "0", 1
