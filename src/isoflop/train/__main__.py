@@ -6,6 +6,7 @@ FOLDER holds spec.json, as the store writes it; what was trained there before is
 """
 
 import argparse
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -49,4 +50,6 @@ def _tell(now: Progress) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # not through the interpreter's end: threads of the process group that outlive it there abort the process
