@@ -369,14 +369,15 @@ def fit(
     By the three approaches of Hoffmann et al. 2022, to a study or to runs made elsewhere.
     """
     from isoflop import workspace
+    from isoflop.fit import Choices
     from isoflop.fit.asked import Asked
     from isoflop.report.progress import Bar
 
     _one_format(markdown=markdown, as_json=as_json)
+    choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
     asked = Asked(
-        approach=approach, law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals, columns=tuple(columns or ()),
-        where=where, kind=source, count=count, tolerance=tolerance, every_point=every_point, at=at, resamples=resamples, seed=seed, level=level,
-        keep_all=keep_all,
+        approach=approach, choices=choices, columns=tuple(columns or ()), where=where, kind=source, count=count, tolerance=tolerance,
+        every_point=every_point, at=at, resamples=resamples, seed=seed, level=level, keep_all=keep_all,
     )  # fmt: skip
     with Bar(err) as bar:
         found = workspace.find(what, asked, folder=folder, on_progress=bar.update)

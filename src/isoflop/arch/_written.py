@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isoflop.arch._module import Precision
+from isoflop.arch._module import Precision, Reduction
 
 EPS = 1e-5  # of both families' norms: LLaMA 2's; LLaMA 1 had 1e-6, and Rae et al. 2021 do not say
 BLOCK = 64  # queries attended for at once; keys after the last of them are left out
@@ -132,3 +132,20 @@ class Loss(torch.autograd.Function):
         dgained_VD = (dlogits_MV.t() @ h_MD).mul_(dloss)  # the loss's own gradient goes onto what is small
         dx_MD = norm_backward(product(dlogits_MV, (gained_VD * dloss).t()), h_MD, scale_M1)
         return dx_MD, (dgained_VD * head_VD).sum(0), dgained_VD * gain_D, None, None
+
+
+def answer(head: tuple[Tensor, Tensor, Tensor], tokens_BT: Tensor, targets_BT: Tensor | None, reduction: Reduction, z_loss: float) -> Tensor:
+    """What a module gives for its tokens: logits (B, T, V), or the loss of targets.
+
+    Args:
+        head: The stream, the gain of its last norm, and the output matrix.
+        tokens_BT: For their shape.
+        targets_BT: None for logits.
+        reduction: Of the loss over targets.
+        z_loss: As in `_module.loss_of`.
+    """
+    if targets_BT is None:
+        logits_MV: Tensor = Logits.apply(*head)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+        return logits_MV.view(*tokens_BT.shape, -1)
+    loss: Tensor = Loss.apply(*head, targets_BT.flatten(), z_loss)  # type: ignore[no-untyped-call]
+    return loss if reduction == "sum" else loss / targets_BT.numel()

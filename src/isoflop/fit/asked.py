@@ -10,7 +10,7 @@ import numpy as np
 from isoflop import _registry, units
 from isoflop.arch import Convention
 from isoflop.errors import FitError, UsageError
-from isoflop.fit import APPROACHES, Approach, Choices, Fit, Fits, Profile, _bootstrap, fit, fit_all, isoflop, set_aside
+from isoflop.fit import APPROACHES, USUAL, Approach, Choices, Fit, Fits, Profile, _bootstrap, fit, fit_all, isoflop, set_aside
 from isoflop.fit.forecast import combine
 from isoflop.fit.holdout import hold_out
 from isoflop.fit.result import fewest, too_few
@@ -29,12 +29,7 @@ class Asked:
     """The words of `isoflop fit`, as typed; None is what was not said."""
 
     approach: str = ALL
-    law: str | None = None
-    estimator: str | None = None
-    delta: float | None = None
-    method: str | None = None
-    rule: str | None = None
-    intervals: str | None = None
+    choices: Choices = USUAL  # of the approaches
     columns: tuple[str, ...] = ()
     where: str | None = None
     kind: str | None = None
@@ -50,8 +45,9 @@ class Asked:
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
             raise UsageError(f"--level {self.level:g} is no share of the resamples between the ends of an interval. Give one between 0 and 1, such as 0.8.")
-        if self.delta is not None and not (math.isfinite(self.delta) and self.delta > 0):
-            raise UsageError(f"--delta {self.delta:g} is where Huber's loss turns from squares to lines, so it must be finite and positive, such as 0.001.")
+        delta = self.choices.delta
+        if delta is not None and not (math.isfinite(delta) and delta > 0):
+            raise UsageError(f"--delta {delta:g} is where Huber's loss turns from squares to lines, so it must be finite and positive, such as 0.001.")
         if not 0 <= self.resamples <= MOST_RESAMPLES:
             raise UsageError(f"--resamples {self.resamples} cannot be drawn: give a number from 0 (no intervals) to {MOST_RESAMPLES}.")
         level = max(self.level, LEVEL)  # at which a plan will ask for them
@@ -72,15 +68,6 @@ class Asked:
             "--every-point": self.every_point,
         }  # fmt: skip
         return tuple(name for name, value in said.items() if value not in {None, (), False})
-
-    @property
-    def choices(self) -> Choices:
-        """Of the approaches.
-
-        Raises:
-            UnknownNameError: No such kind of intervals.
-        """
-        return Choices(law=self.law, estimator=self.estimator, delta=self.delta, method=self.method, rule=self.rule, intervals=self.intervals)
 
     @property
     def convention(self) -> Convention | None:

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from isoflop.arch import Shape, _module
 from isoflop.arch._module import Precision, Reduction
-from isoflop.arch._written import EPS, Logits, Loss, Turned, blocks, features_norm_backward, features_normed, onto, rounded
+from isoflop.arch._written import EPS, Turned, answer, blocks, features_norm_backward, features_normed, onto, rounded
 
 SINUSOID_BASE = 10_000.0  # Vaswani et al. 2017, Sec. 3.5, which Dai et al. 2019 keep
 
@@ -60,11 +60,7 @@ class Gopher(nn.Module):
                 logits_BTV = self._plain_logits(tokens_BT)
             return logits_BTV if targets_BT is None else _module.loss_of(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction, z_loss)
         head = self._stream(tokens_BT), self.norm_D, self.embedding_VD
-        if targets_BT is None:
-            logits_MV: Tensor = Logits.apply(*head)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
-            return logits_MV.view(*tokens_BT.shape, -1)
-        loss: Tensor = Loss.apply(*head, targets_BT.flatten(), z_loss)  # type: ignore[no-untyped-call]
-        return loss if reduction == "sum" else loss / targets_BT.numel()
+        return answer(head, tokens_BT, targets_BT, reduction, z_loss)
 
     def _stream(self, tokens_BT: Tensor) -> Tensor:
         T = tokens_BT.shape[1]
