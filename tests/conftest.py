@@ -2,12 +2,14 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
@@ -29,7 +31,8 @@ oversize = 2.0
 """
 
 
-LONG = ("test_workspace", "test_cli", "test_docs", "test_launchers")  # minutes each: begun first, so that none is left alone at the end
+# Minutes each: begun first, so that none is left alone at the end. The first waits for the whole study, and the second for nothing.
+LONG = ("test_workspace", "test_launchers", "test_cli", "test_docs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,13 +70,25 @@ def study(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(study) -> tuple[Path, str]:
-    """The folder of the study above, run to its end, and what the command printed."""
-    folder = study.parent / "undisturbed"
-    process = start(study, folder)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return folder, out
+def whole(tmp_path_factory, worker_id) -> tuple[Path, str]:
+    """The folder of the study above, run to its end once for all test processes, and what the command printed; to be read alone."""
+    root = tmp_path_factory.getbasetemp()
+    root = (root if worker_id == "master" else root.parent) / "whole"
+    root.mkdir(exist_ok=True)
+    folder, printed = root / "undisturbed", root / "printed.txt"
+    with FileLock(root / "lock"):
+        if not printed.exists():
+            process = start(_write_study(root), folder)
+            out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+            printed.write_text(out, encoding="utf-8")
+    return folder, printed.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(study, whole) -> Path:
+    """A copy of that folder, beside this process's own study."""
+    return shutil.copytree(whole[0], study.parent / "undisturbed")
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def place(study, tmp_path) -> Path:
 @pytest.fixture
 def trained(undisturbed, tmp_path) -> Path:
     """A copy of a finished study, to be damaged."""
-    return shutil.copytree(undisturbed[0], tmp_path / "study")
+    return shutil.copytree(undisturbed, tmp_path / "study")
 
 
 def edited(place: Path, old: str, new: str) -> Path:
@@ -456,9 +456,9 @@ def test_names_are_read_in_any_case_and_a_beginning_is_enough_for_a_guess():
 
 def test_a_studys_own_fits_are_asked_like_published_laws(undisturbed, tmp_path):
     """With the intervals that its resamples give, and published laws beside them."""
-    plain = json.loads(asked("plan", undisturbed[0], "6e9", "--json")[1])
+    plain = json.loads(asked("plan", undisturbed, "6e9", "--json")[1])
     words = ["--law", "hoffmann2", "--shape", "--gpus", "1", "--gpu", "h100", "--figure", tmp_path / "own.svg", "--extrapolate"]
-    status, out, err = asked("plan", undisturbed[0], "6e9", *words, "--json")
+    status, out, err = asked("plan", undisturbed, "6e9", *words, "--json")
     assert status == 0, err
     rows = json.loads(out)
     assert [r["law"] for r in rows] == [*(p["law"] for p in plain), "hoffmann2"]

@@ -27,8 +27,8 @@ def place(undisturbed, tmp_path_factory) -> Path:
     """A folder as a reader would have after `make study`: the example beside its finished study, at the tests' size."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "examples").mkdir()
-    shutil.copytree(undisturbed[0], folder / "studies/quickstart")
-    study = (undisturbed[0] / "study.toml").read_text(encoding="utf-8").replace('name = "tiny"', 'name = "quickstart"')
+    shutil.copytree(undisturbed, folder / "studies/quickstart")
+    study = (undisturbed / "study.toml").read_text(encoding="utf-8").replace('name = "tiny"', 'name = "quickstart"')
     for path in (folder / "examples/1_quickstart.toml", folder / "studies/quickstart/study.toml"):
         path.write_text(study, encoding="utf-8")
     return folder

@@ -244,7 +244,7 @@ def test_bits_per_byte_are_not_called_nats(tmp_path):
 
 
 def test_a_study_is_fitted_as_before_and_knows_its_columns(undisturbed, tmp_path):
-    folder = undisturbed[0]
+    folder = undisturbed
     status, out, err = asked("fit", folder, "--resamples", "20", "--json", "--out", tmp_path / "fits.json")
     assert status == 0, err
     found = json.loads(out)

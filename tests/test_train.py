@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -117,6 +118,17 @@ def test_a_run_has_diverged_if_it_is_not_finite_above_its_start_or_has_risen_for
     found = next((words for words in said if words), "")
     assert says in found
     assert bool(says) == bool(found)
+
+
+def test_deterministic_algorithms_are_a_choice_for_the_time_of_a_run_and_change_nothing_on_a_cpu(corpus, tmp_path):
+    asked, enabled, chosen = [], torch.are_deterministic_algorithms_enabled, Machine(deterministic=True)
+    record = train(spec_of(corpus), corpus, folder=tmp_path / "a", machine=chosen, on_progress=lambda _: asked.append(enabled()))
+    assert asked
+    assert all(asked)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in {":4096:8", ":16:8"}  # what cuBLAS asks for
+    assert not enabled()
+    assert record.clock.deterministic
+    assert timeless(record) == timeless(train(spec_of(corpus), corpus, folder=tmp_path / "b"))
 
 
 def test_half_a_batch_at_a_time_gives_the_losses_of_the_whole(corpus, tmp_path):

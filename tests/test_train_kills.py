@@ -322,4 +322,4 @@ def test_two_commands_begun_at_once_on_one_study_end_with_its_records(study, und
     assert {code for _, code in ends} <= {0, 1}
     assert all("another isoflop" in err for err, code in ends if code == 1)
     assert any(code == 0 for _, code in ends[:2])
-    assert records(folder) == records(undisturbed[0])
+    assert records(folder) == records(undisturbed)

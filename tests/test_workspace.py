@@ -19,15 +19,15 @@ from isoflop.errors import FitError, StudyError
 from isoflop.store import files
 
 
-def test_one_command_ends_with_the_answer_and_where_the_report_is(undisturbed):
-    folder, out = undisturbed
+def test_one_command_ends_with_the_answer_and_where_the_report_is(whole):
+    folder, out = whole
     assert "With 6e9 FLOPs on this text, train a model of about" in " ".join(out.split())
     assert f"Report: {folder / 'report/report.html'}" in out
     assert (folder / "report/report.html").stat().st_size > 100_000
 
 
 def test_the_second_time_nothing_is_trained_again(study, undisturbed):
-    folder, _ = undisturbed
+    folder = undisturbed
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/record.json")}
     process = start(study, folder)
     _, err = process.communicate(timeout=120)
@@ -37,7 +37,7 @@ def test_the_second_time_nothing_is_trained_again(study, undisturbed):
 
 @pytest.mark.parametrize("times", [2, pytest.param(4, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)])
 def test_a_study_killed_again_and_again_gives_the_records_of_an_undisturbed_one(study, undisturbed, times):
-    whole = records(undisturbed[0])
+    whole = records(undisturbed)
     folder = study.parent / f"killed-of-{times}"
     draw = random.Random(1)
     kills = 0
@@ -54,7 +54,7 @@ def test_a_study_killed_again_and_again_gives_the_records_of_an_undisturbed_one(
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert records(folder) == whole
-    curves = {name: [(f / "runs" / name / "curve.parquet").read_bytes() for f in (folder, undisturbed[0])] for name in whole}
+    curves = {name: [(f / "runs" / name / "curve.parquet").read_bytes() for f in (folder, undisturbed)] for name in whole}
     assert all(a == b for a, b in curves.values())
     assert not list(folder.glob("runs/*/attempt-*"))
     assert not [p for p in folder.rglob("*") if p.name.endswith((".tmp", ".new", ".partial"))]
@@ -73,7 +73,7 @@ def test_ctrl_c_stops_with_a_word_and_loses_nothing(study, undisturbed):
     assert "Traceback" not in err
     done = records(folder)
     assert done
-    assert all(records(undisturbed[0])[name] == record for name, record in done.items())
+    assert all(records(undisturbed)[name] == record for name, record in done.items())
 
 
 def test_a_second_process_on_one_study_says_so(study):
@@ -91,7 +91,7 @@ def test_a_second_process_on_one_study_says_so(study):
 
 
 def test_the_stages_in_python_give_what_the_command_gave(undisturbed):
-    folder, _ = undisturbed
+    folder = undisturbed
     work = isoflop.open(folder)
     results = work.results()
     assert {p.approach for p in results.plans} <= {"envelope", "isoflop", "parametric", "forecast"}
@@ -102,7 +102,7 @@ def test_the_stages_in_python_give_what_the_command_gave(undisturbed):
 
 
 def test_a_diverged_optimum_is_said_and_the_report_written_all_the_same(undisturbed, tmp_path):
-    folder = shutil.copytree(undisturbed[0], tmp_path / "study")
+    folder = shutil.copytree(undisturbed, tmp_path / "study")
     record = next(r for r in isoflop.open(folder).known() if r.spec.label == "chinchilla")
     place = folder / "runs" / record.id
     lost = record.model_copy(update={"status": "diverged", "loss": None, "bits_per_byte": None, "reason": "the loss is nan by step 100 of 200"})
@@ -137,7 +137,7 @@ def test_the_other_design_family_tokenizer_and_rival_work_as_well(study, tmp_pat
 
 
 def test_a_newer_recipe_does_not_undo_a_finished_study(undisturbed, tmp_path, monkeypatch):
-    folder = shutil.copytree(undisturbed[0], tmp_path / "study")
+    folder = shutil.copytree(undisturbed, tmp_path / "study")
     before = isoflop.open(folder).results()
     newer = dataclasses.replace(recipes.get("small"), lr=lambda run, _batch: 0.123 / run.d_model)
     monkeypatch.setattr("isoflop.recipes.small.RULE", newer)
@@ -165,7 +165,7 @@ def test_a_folder_without_a_study_is_said(tmp_path):
 
 
 def test_no_torch_is_needed_to_fit_and_plan(undisturbed):
-    folder, _ = undisturbed
+    folder = undisturbed
     code = "import sys; sys.modules.update(dict.fromkeys(['torch', 'tokenizers', 'safetensors', 'zstandard'])); from isoflop.cli import main; main()"
     for verb in ("runs", "fit", "plan", "report"):
         done = subprocess.run([sys.executable, "-c", code, verb, str(folder)], capture_output=True, text=True, check=False)

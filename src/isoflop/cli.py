@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.segment import Segment
 
     from isoflop.fit import Fits
+    from isoflop.launch import Means
     from isoflop.plan.question import Answer, Question
     from isoflop.plan.request import Request
     from isoflop.report.landscape import Kind as FigureKind
@@ -101,6 +102,7 @@ DeviceOpt = Annotated[str, typer.Option("--device", help="What models are traine
 CompileOpt = Annotated[
     str, typer.Option("--compile", callback=_compile, help="Whether torch.compile is used: auto (where it pays, by measurement), always or never.")
 ]
+DeterministicOpt = Annotated[bool, typer.Option("--deterministic", help="On a GPU, algorithms alone that give the same bits every time; a CPU's do.")]
 TrackOpt = Annotated[
     list[str] | None,
     typer.Option("--track", callback=_trackers, help="Log to tensorboard, wandb or mlflow, too; more than once for several.", show_default=False),
@@ -117,6 +119,7 @@ def run(
     track: TrackOpt = None,
     device: DeviceOpt = "cpu",
     compiling: CompileOpt = "auto",
+    deterministic: DeterministicOpt = False,
     dry_run: DryOpt = False,
 ) -> None:
     """Do every stage: design, train, fit, plan, validate, report. Goes on where it was stopped."""
@@ -124,10 +127,10 @@ def run(
     specs, seconds = _designed(work, workers=workers, device=device)
     if dry_run:
         return
-    _train(work, specs, launcher, workers, seconds=seconds, track=track, means=(device, compiling))
+    _train(work, specs, launcher, workers, seconds=seconds, track=track, means=_means(device, compiling, deterministic))
     fits = work.fit()
     _print_fits(fits, work)
-    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=(device, compiling))
+    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
     results = work.results(fits=fits, command=_command())
     path = work.report(results)
     _print_answer(results)
@@ -217,6 +220,7 @@ def tune(
     workers: WorkersOpt = None,
     device: DeviceOpt = "cpu",
     compiling: CompileOpt = "auto",
+    deterministic: DeterministicOpt = False,
     write: Annotated[bool, typer.Option("--write/--no-write", help="Put what is found into the study file, or only print it.")] = True,
     dry_run: DryOpt = False,
     as_json: JsonOpt = False,
@@ -229,7 +233,9 @@ def tune(
     from isoflop.report import tuning as words
 
     work = _open(study, folder)
-    found = _tuned(work, sizes=sizes, launcher=launcher, workers=workers, means=(device, compiling), dry_run=dry_run, screen=err if as_json else out)
+    found = _tuned(
+        work, sizes=sizes, launcher=launcher, workers=workers, means=_means(device, compiling, deterministic), dry_run=dry_run, screen=err if as_json else out
+    )
     if found is None:
         return
     if as_json:
@@ -245,9 +251,9 @@ def tune(
     _next("design", study, folder)
 
 
-def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None, means: tuple[str, str], dry_run: bool, screen: Console) -> "Tuning | None":
+def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None, means: "Means", dry_run: bool, screen: Console) -> "Tuning | None":
     from isoflop import tune as tuning
-    from isoflop.launch import Means, View
+    from isoflop.launch import View
     from isoflop.workspace import cores
 
     _prepare(work)
@@ -265,7 +271,7 @@ def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None,
         corpus_folder=work.corpus.folder,
         workers=at_once,
         launcher=launcher,
-        means=Means(device=means[0], compile=cast("Compile", means[1])),
+        means=means,
         watch=lambda specs, records: View(specs, records=records, seconds=seconds, workers=at_once, title="tune"),
     )
 
@@ -279,6 +285,7 @@ def train(
     track: TrackOpt = None,
     device: DeviceOpt = "cpu",
     compiling: CompileOpt = "auto",
+    deterministic: DeterministicOpt = False,
     retry: Annotated[bool, typer.Option("--retry", help="Train those that diverged or failed once more, too.")] = False,
     dry_run: DryOpt = False,
 ) -> None:
@@ -286,7 +293,7 @@ def train(
     work = _open(study, folder)
     specs, seconds = _designed(work, workers=workers, device=device)
     if not dry_run:
-        _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=(device, compiling))
+        _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=_means(device, compiling, deterministic))
         _next("fit", study, folder)
 
 
@@ -622,6 +629,7 @@ def validate(
     track: TrackOpt = None,
     device: DeviceOpt = "cpu",
     compiling: CompileOpt = "auto",
+    deterministic: DeterministicOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Train the predicted optimum against a larger model.
@@ -630,7 +638,7 @@ def validate(
     """
     work = _open(study, folder)
     fits = work.fit()
-    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=(device, compiling))
+    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
     results = work.results(fits=fits, command=_command())
     if as_json and results.validation is not None:
         from isoflop.report import export
@@ -737,6 +745,12 @@ def _memory_of(left: "Sequence[RunSpec]", at_once: int) -> str:
     return f"Memory: {units.size(needs[0])} for the largest run, {units.size(sum(needs[:at_once]))} for the {min(at_once, len(needs))} largest at once{there}."
 
 
+def _means(device: str, compiling: str, deterministic: bool) -> "Means":
+    from isoflop.launch import Means
+
+    return Means(device=device, compile=cast("Compile", compiling), deterministic=deterministic)
+
+
 def _train(
     work: "Workspace",
     specs: "Sequence[RunSpec]",
@@ -747,9 +761,9 @@ def _train(
     retry: bool = False,
     title: str = "train",
     track: "Sequence[str] | None" = None,
-    means: tuple[str, str] = ("cpu", "auto"),
+    means: "Means",
 ) -> None:
-    from isoflop.launch import Means, View
+    from isoflop.launch import View
     from isoflop.workspace import cores
 
     with View(specs, records=[r for r in work.known() if not retry or r.status == "ok"], seconds=seconds, workers=workers or cores(), title=title) as view:
@@ -759,7 +773,7 @@ def _train(
             workers=workers,
             retry=retry,
             track=track or (),
-            means=Means(device=means[0], compile=cast("Compile", means[1])),
+            means=means,
             on_event=view.on_event,
         )
 

@@ -149,6 +149,7 @@ class Clock(BaseModel):
     commit: str = ""
     world: PositiveInt = Field(1, exclude_if=_absent)  # processes that trained it together
     compiled: bool = Field(default=False, exclude_if=_absent)  # by torch.compile
+    deterministic: bool = Field(default=False, exclude_if=_absent)  # by choice, where it is a choice: on a GPU
     micro: PositiveInt = Field(1, exclude_if=_absent)  # parts a batch was worked through in, for want of memory
 
 

@@ -83,8 +83,8 @@ def by_noise(draws: Minima) -> tuple[PowerLaw, ...]:
     by_chance = _scatter(draws, moved.x - np.log(draws.frontier.params))
     each = float(np.mean(by_chance / np.where(size > 0, size, 1.0) ** 2)) / freedom  # scatter that noise of size one makes, for each degree of freedom
     if each > 0 and float(np.mean(by_chance >= seen)) >= POOLED:
-        moved = _moved(rng, draws, _Noise(noise.squares + seen / each, noise.freedom + freedom).drawn(rng, draws.resamples))
-        return _through(draws, moved, moved.x)
+        both = _Noise(noise.squares + seen / each, noise.freedom + freedom)
+        return _through(draws, moved, _moved(rng, draws, both.drawn(rng, draws.resamples)).x)
     beyond = np.maximum(0.0, seen / rng.chisquare(freedom, draws.resamples) - size**2 * each)
     return _through(draws, moved, moved.x + rng.standard_normal(moved.x.shape) * np.sqrt(beyond)[:, None])
 

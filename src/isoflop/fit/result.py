@@ -137,7 +137,8 @@ class Fit:
             residuals = np.quantile(residuals, (np.arange(MOST_ERRORS) + 0.5) / MOST_ERRORS)
         errors = (residuals - np.median(residuals)) * grown
         spread = (losses[:, None] * np.exp(errors)[None, :]).ravel()
-        low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
+        tail = ((1 - level) / 2 * (losses.size + 1) - 0.5) / losses.size  # as of `interval`: there are only as many laws, however often each is spread
+        low, high = np.quantile(spread, [tail, 1 - tail])
         return (float(low), float(high))
 
     def _check(self, level: float) -> None:

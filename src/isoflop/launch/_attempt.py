@@ -43,7 +43,8 @@ def attempt(
     report = _Report(spec, on_progress)
     try:
         kept = folder.parents[2] / COMPILED  # the study's, for its other runs
-        machine = train.decide(means.compile, spec, corpus, machine=train.Machine(device=means.device, micro=micro), kept=kept)
+        machine = train.Machine(device=means.device, micro=micro, deterministic=means.deterministic)
+        machine = train.decide(means.compile, spec, corpus, machine=machine, kept=kept)
         train.train(
             spec,
             corpus,

@@ -11,6 +11,7 @@ class Means:
 
     device: str = "cpu"  # or one of PyTorch's, which then all workers share
     compile: Compile = "auto"
+    deterministic: bool = False  # on a GPU, algorithms alone that give the same bits every time
 
 
 USUAL = Means()

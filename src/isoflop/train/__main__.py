@@ -27,10 +27,11 @@ def main() -> int:
     parser.add_argument("--parallel", choices=("ddp", "fsdp"), help="the processes of a torchrun train it together, with whole models or with pieces")
     parser.add_argument("--device", default="cpu", help="of a run that one process trains alone")
     parser.add_argument("--micro", type=_whole, default=1, help="parts to work a batch through in")
+    parser.add_argument("--deterministic", action="store_true", help="on a GPU, algorithms alone that give the same bits every time")
     asked = parser.parse_args()
     try:
         with joined(asked.parallel) if asked.parallel else nullcontext((USUAL.world, asked.device)) as (world, device):
-            machine = Machine(device=device, world=world, micro=asked.micro)
+            machine = Machine(device=device, world=world, micro=asked.micro, deterministic=asked.deterministic)
             tell = _tell if world.first else None
             train(files.read_spec(asked.folder), data.load(asked.corpus), folder=asked.folder, machine=machine, on_progress=tell)
     except IsoflopError as error:

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.metadata
+import os
 import platform
 import re
 import subprocess
@@ -20,15 +21,20 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 
 
 @contextlib.contextmanager
-def settled(threads: int) -> Iterator[None]:
-    """Threads, and what makes a step quick without changing a digit that matters; denormals are as usual again afterwards."""
+def settled(threads: int, *, deterministic: bool = False) -> Iterator[None]:
+    """Threads, and what makes a step quick without changing a digit that matters; denormals and algorithms are as usual again afterwards."""
     torch.set_num_threads(threads)
     _keep_memory()
     torch.set_flush_denormal(True)
+    usual = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS may sum in another order: docs.nvidia.com/cuda/cublas, Results Reproducibility
+        torch.use_deterministic_algorithms(mode=True)
     try:
         yield
     finally:
         torch.set_flush_denormal(False)
+        torch.use_deterministic_algorithms(usual)
 
 
 @functools.cache

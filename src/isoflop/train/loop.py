@@ -85,7 +85,7 @@ def train(
     if corpus.digest != spec.data:
         raise CorpusError(f"the text has changed: run {spec.id} wants {spec.data}, but {corpus.folder} holds {corpus.digest}. Design the study again.")
     tell, stop = on_progress or (lambda _: None), should_stop or (lambda: False)
-    with _machine.settled(spec.threads):
+    with _machine.settled(spec.threads, deterministic=machine.deterministic):
         state = State.begin(spec, corpus, resume=_furthest(spec, folder, earlier, trunk), machine=machine)
         try:
             writer = Writer(folder / "checkpoint", every=CHECKPOINT_SECONDS, share=CHECKPOINT_SHARE, earlier=tuple(f / "checkpoint" for f in earlier))
@@ -99,7 +99,7 @@ def train(
 def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8, machine: Machine = USUAL) -> float:
     """Seconds that one training step takes on this machine now: the median of a few real ones."""
     times = []
-    with _machine.settled(spec.threads):
+    with _machine.settled(spec.threads, deterministic=machine.deterministic):
         state = State.begin(spec, corpus, resume=None, machine=machine)
         for _ in range(min(steps + 2, spec.steps)):  # the first two warm up
             began = _machine.now(machine.device)
@@ -215,6 +215,7 @@ def _record(state: State, corpus: Corpus, attempt: int, *, score: Score | None, 
             micro=state.micro,
             world=machine.world.size,
             compiled=machine.compiled,
+            deterministic=machine.deterministic,
         ),
     )
 

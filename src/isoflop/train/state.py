@@ -31,6 +31,7 @@ class Machine:
     world: World = field(default_factory=Alone)  # the processes that train it together
     micro: int = 1  # parts to work a batch through in, for want of memory
     compiled: bool = False  # by torch.compile
+    deterministic: bool = False  # on a GPU, algorithms alone that give the same bits every time; a CPU's do
 
 
 USUAL = Machine()
