@@ -7,14 +7,18 @@
 A step is forward, backward, clip and AdamW. Steps are timed in bursts, one formulation after the other, the first of each burst left out (it finds
 the others' numbers in the caches); the figure is the median of CPU time, which on one thread is wall time on a free core. Other work on the machine
 still shows: read ratios, within a row. All have the same batch, width, depth and heads; nanoGPT's feed-forward of 4 d_model has, to a hundredth, the FLOPs of a
-llama's of 8/3 d_model, and `flops` gives the ratio. `--plain-malloc` leaves glibc's allocator as it is: it hands every block above 128 KiB back to the
-system, and taking it again costs a page fault each 4 KiB.
+llama's of 8/3 d_model, and `flops` gives the ratio. All share an allocator that keeps large blocks, as isoflop's does while it trains. "nanoGPT as it is" has
+glibc's own, which hands every block above 128 KiB back to the system, so that taking it again costs a page fault each 4 KiB: what a script gets that says
+nothing of it. It is timed in a process of its own, before and after the others of its row.
 """
 
 import argparse
 import ctypes
 import importlib
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -189,8 +193,19 @@ def nano_flops(shape: Shape) -> float:
     return 3.0 * 2 * (12 * L * D * D + 2 * L * shape.context * D + shape.vocab * D)
 
 
+def batch_of(shape: Shape, tokens: int) -> tuple[Tensor, ...]:
+    return torch.randint(shape.vocab, (2, tokens // shape.context, shape.context), generator=torch.Generator().manual_seed(0)).unbind()
+
+
+def as_it_is(shape: Shape, tokens: int, rounds: int) -> float:
+    """Median CPU seconds of nanoGPT's step in a process with glibc's allocator as it comes."""
+    command = [sys.executable, __file__, "--as-it-is", shape.model_dump_json(), "--tokens", str(tokens), "--rounds", str(rounds)]
+    usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=usual).stdout)
+
+
 def row(shape: Shape, tokens: int, rounds: int) -> str:
-    batch = torch.randint(shape.vocab, (2, tokens // shape.context, shape.context), generator=torch.Generator().manual_seed(0)).unbind()
+    batch = batch_of(shape, tokens)
     steps: dict[str, Step] = {}
     for name, build in PEERS.items():
         try:
@@ -198,13 +213,17 @@ def row(shape: Shape, tokens: int, rounds: int) -> str:
         except ImportError:
             print(f"{name}: not installed")
     steps |= {name: flat_step(build(shape), *batch) for name, build in OURS.items()}
+    before = as_it_is(shape, tokens, rounds)
     times = dict(zip(steps, medians(list(steps.values()), rounds), strict=True))
+    times = {"nanoGPT as it is": (before + as_it_is(shape, tokens, rounds)) / 2} | times
     gflops = shape.flops_per_token.training * tokens / 1e9
     head = f"d_model {shape.d_model}, layers {shape.n_layers}, kv_size {shape.kv_size}, context {shape.context}, {tokens} tokens a step"
-    lines = [f"{head}; flops llama / nanoGPT {shape.flops_per_token.training / nano_flops(shape):.3f}"]
+    ratio = shape.flops_per_token.training / nano_flops(shape)
+    lines = [f"{head}; flops llama / nanoGPT {ratio:.3f}; over nanoGPT and over nanoGPT as it is:"]
     for name, seconds in times.items():
         rate = "" if "gopher" in name else f"{gflops / seconds:6.1f} GFLOP/s"  # gopher has more FLOPs, for its positions
-        lines.append(f"  {name:22} {seconds * 1e3:8.1f} ms {tokens / seconds:9.0f} tokens/s x{times['nanoGPT'] / seconds:.2f} {rate}")
+        over = f"x{times['nanoGPT'] / seconds:.2f} x{times['nanoGPT as it is'] / seconds:.2f}"
+        lines.append(f"  {name:22} {seconds * 1e3:8.1f} ms {tokens / seconds:9.0f} tokens/s {over} {rate}")
     return "\n".join(lines)
 
 
@@ -247,19 +266,22 @@ def losses(path: Path, seeds: int, steps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plain-malloc", action="store_true", help="leave glibc's allocator as it is")
     parser.add_argument("--widths", type=int, nargs="*", default=[], help="llamas of the width's own shape at context 128, instead")
     parser.add_argument("--tokens", type=int, nargs="*", default=[512, 2048], help="tokens a step, for --widths")
     parser.add_argument("--rounds", type=int, default=6, help=f"bursts of {BURST} steps a formulation")
+    parser.add_argument("--as-it-is", metavar="SHAPE", help=argparse.SUPPRESS)
     parser.add_argument("--loss", type=Path, metavar="TEXT", help="train on a text in float32 and bf16, instead")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     a = parser.parse_args()
-    if not a.plain_malloc:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: no block straight from the system
-        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: nothing handed back to it
     torch.set_num_threads(1)
+    if a.as_it_is:
+        shape = Shape.model_validate_json(a.as_it_is)
+        print(*medians([usual_step(Nano(shape), *batch_of(shape, a.tokens[0]))], a.rounds))
+        return
+    libc = ctypes.CDLL("libc.so.6")
+    libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: no block straight from the system
+    libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: nothing handed back to it
     if a.loss:
         losses(a.loss, a.seeds, a.steps)
         return
