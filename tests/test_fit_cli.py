@@ -23,9 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from isoflop import cli, units
-from isoflop.fit import APPROACHES
+from isoflop import cli, readers, units
+from isoflop.fit import APPROACHES, parametric
+from isoflop.fit.limits import Limits
 from isoflop.laws.chinchilla import Chinchilla
+from isoflop.report import limits
 
 ROOT = Path(__file__).parents[1]
 LAW = Chinchilla(E=1.7, A=400.0, B=410.0, alpha=0.34, beta=0.28)
@@ -158,6 +160,99 @@ def test_intervals_are_made_as_asked(runs, approach):
     assert by_noise["a_interval"] != by_runs["a_interval"]
 
 
+def by_profile(found: dict) -> dict[str, list[float | None]]:
+    (fit,) = (fit for fit in found["fits"] if fit["approach"] == "parametric")
+    return {entry["quantity"]: entry["by_profile"] for entry in fit["profile_likelihood"]}
+
+
+def test_limits_by_profile_likelihood_are_those_of_figure_4_without_the_runs_set_aside(shared):
+    source = shared / "data/runs/hoffmann2022_figure4.csv"
+    words = ["fit", source, "--approach", "3", "--resamples", "40", "--at", "5.76e23", "--level", "0.9", "--profile"]
+    status, out, err = asked(*words, "--json")
+    assert status == 0, err
+    published = readers.read(source, where="in_published_fit")  # 240 of 245, which are those that are fitted
+    fit = parametric.fit(published, resamples=0, influence=False)
+    found = by_profile(json.loads(out))
+    assert list(found) == ["E", "alpha", "beta", "a", "params_opt", "loss"]
+    for quantity, ends in found.items():
+        wanted = parametric.profile(published, fit, quantity, level=0.9, flops=5.76e23)
+        assert ends == pytest.approx(wanted, rel=1e-9), quantity
+    entries = {entry["quantity"]: entry for entry in json.loads(out)["fits"][0]["profile_likelihood"]}
+    assert entries["params_opt"]["flops"] == 5.76e23
+    assert entries["alpha"]["value"] == pytest.approx(0.347310, abs=1e-6)
+    assert entries["a"]["by_resamples"] == json.loads(out)["fits"][0]["a_interval"]
+    shown = asked(*words, "--markdown")[1].split("**Approach 3 by profile likelihood**")[1]
+    low, high = found["alpha"]
+    assert re.search(rf"\\| alpha \\| 0\\.347 \\| 0\\.\\d+ to 0\\.\\d+ \\| {low:.3f} to {high:.3f} \\|", shown)
+    assert f"| best parameters at 5.76e23 FLOPs | {units.count(entries['params_opt']['value'])} | " in shown
+    assert f"| {' to '.join(map(units.count, found['params_opt']))} |" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "kwargs"),
+    [
+        ([], {}),
+        (["--estimator", "mse"], {"estimator": "mse"}),
+        (["--delta", "0.01"], {"delta": 0.01}),
+        (["--keep-all"], {}),
+        (["--approach", "all", "--estimator", "lse", "--level", "0.5"], {"estimator": "lse", "level": 0.5}),
+    ],
+)
+def test_limits_are_of_the_runs_and_the_estimator_that_were_fitted(tmp_path, words, kwargs):
+    far = "3e8,1e9,1.8e18,4.4,False\n"  # the law says 3.46
+    (tmp_path / "all.csv").write_text(table() + far)
+    (tmp_path / "sound.csv").write_text(table())
+    said = json.loads(asked("fit", tmp_path / "all.csv", "--approach", "3", "--resamples", "0", "--json", "--profile", *words)[1])
+    fitted = readers.read(tmp_path / ("all.csv" if "--keep-all" in words else "sound.csv"))
+    (found,) = (fit for fit in said["fits"] if fit["approach"] == "parametric")
+    assert found["runs"] == len(fitted)
+    fit = parametric.fit(fitted, resamples=0, influence=False)
+    for quantity, ends in by_profile(said).items():
+        assert ends == pytest.approx(parametric.profile(fitted, fit, quantity, flops=said["predictions"][0]["flops"], **kwargs), rel=1e-9), quantity
+
+
+def test_limits_are_shown_only_where_asked(runs):
+    words = ["fit", runs, "--approach", "3", "--resamples", "9"]
+    assert "profile likelihood" not in asked(*words)[1]
+    assert json.loads(asked(*words, "--json")[1])["fits"][0]["profile_likelihood"] == []
+    shown = flat(asked(*words, "--profile")[1])
+    assert shown.index("Expect a loss of") < shown.index("Approach 3 by profile likelihood")
+    assert "best loss at 3e19 FLOPs (nats/token)" in shown
+
+
+def test_where_the_runs_set_no_limit_is_said_in_words():
+    none = (math.nan, math.nan)
+    ends = [(0.0, 1.9), (0.3, math.inf), (0.0, math.inf), (0.4, 0.5)]
+    found = [Limits(quantity="E", flops=None, value=1.0, by_resamples=none, by_profile=pair) for pair in ends]
+    shown = [[str(cell) for cell in row.cells][2:] for row in limits.table(found, unit="nats/token", level=0.8).rows]
+    assert shown == [["\u2013", "1.900 or less"], ["\u2013", "0.300 or more"], ["\u2013", "no limit found"], ["\u2013", "0.400 to 0.500"]]
+
+
+def test_runs_that_are_mostly_noise_set_no_limit(tmp_path):
+    head, *rows = (line.split(",") for line in table().splitlines()[:9])
+    noise = np.exp(np.random.default_rng(1).normal(scale=0.03, size=8))
+    lines = [head, *([n, d, c, f"{float(x) * e:.5f}", lower] for (n, d, c, x, lower), e in zip(rows, noise, strict=True))]
+    (tmp_path / "noise.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+    words = ["fit", tmp_path / "noise.csv", "--approach", "3", "--resamples", "0", "--profile"]
+    found = by_profile(json.loads(asked(*words, "--json")[1], parse_constant=pytest.fail))
+    open_above = [quantity for quantity, (_, high) in found.items() if high is None]
+    assert "alpha" in open_above
+    shown = asked(*words, "--markdown")[1].split("**Approach 3 by profile likelihood**")[1]
+    assert all(re.search(rf"\\| {quantity} \\|.*(or more|no limit found) \\|\n", shown) for quantity in open_above)
+    assert "inf" not in shown
+
+
+def test_limits_of_an_approach_that_could_not_be_fitted_are_refused(tmp_path):
+    sizes, parts = np.geomspace(1e8, 1.6e9, 5), np.linspace(0.025, 1.0, 40)  # five curves show an envelope, and cannot determine five constants
+    points = [(i, n, part * 1e19 / (6 * n)) for i, n in enumerate(sizes) for part in parts]
+    (tmp_path / "curves.csv").write_text("\n".join(["run,params,tokens,loss", *(f"r{i},{n:.0f},{d:.0f},{LAW.loss(n, d):.5f}" for i, n, d in points)]) + "\n")
+    words = ["fit", tmp_path / "curves.csv", "--rule", "all", "--resamples", "0"]
+    assert asked(*words)[0] == 0
+    said = refused(2, *words, "--profile")
+    assert "--profile is of Approach 3, which could not be fitted: 5 runs cannot determine the five constants" in said
+    assert said.endswith("Or leave --profile out.")
+
+
 def test_rows_are_chosen_and_columns_are_named(runs, tmp_path):
     renamed = tmp_path / "other.csv"
     renamed.write_text(table().replace("params,tokens,flops,loss", "weights,seen,work,score"))
@@ -179,7 +274,7 @@ def test_other_estimators_and_forms_are_said(runs):
 @pytest.mark.parametrize("width", [80, 160])
 def test_it_is_readable_at_any_width(runs, monkeypatch, width):
     monkeypatch.setattr(cli, "out", Console(highlight=False, markup=False, emoji=False, width=width))
-    status, out, _ = asked("fit", runs, "--resamples", "9")
+    status, out, _ = asked("fit", runs, "--resamples", "9", "--profile")
     assert status == 0
     assert max(map(len, out.splitlines())) <= width
     assert "\u2026" not in out  # nothing cut
@@ -245,12 +340,13 @@ def test_bits_per_byte_are_not_called_nats(tmp_path):
 
 def test_a_study_is_fitted_as_before_and_knows_its_columns(undisturbed, tmp_path):
     folder = undisturbed
-    status, out, err = asked("fit", folder, "--resamples", "20", "--json", "--out", tmp_path / "fits.json")
+    status, out, err = asked("fit", folder, "--resamples", "20", "--profile", "--json", "--out", tmp_path / "fits.json")
     assert status == 0, err
     found = json.loads(out)
     assert {f["approach"] for f in found["fits"]} | {gone["approach"] for gone in found["left_out"]} == set(APPROACHES)
     target = found["prediction"]["flops"]
     assert target == 6e9  # the study's
+    assert {entry["flops"] for fit in found["fits"] for entry in fit["profile_likelihood"]} == {None, target}
     assert asked("plan", "--fit", tmp_path / "fits.json", f"{target:g}")[0] == 0
     assert "a study knows" in refused(2, "fit", folder, "--map", "params=N")
     assert "two sets of fits" in refused(2, "plan", folder, "--fit", tmp_path / "fits.json")
@@ -409,6 +505,9 @@ def test_figures_that_cannot_be_written_are_an_error_in_words_after_the_answer(r
         (["--seed", "-1"], "--seed"),
         (["--intervals", "best"], "no kind of intervals 'best'"),
         (["--approach", "1", "--intervals", "noise"], "not for the envelope approach"),
+        (["--approach", "2", "--profile"], "--profile is of Approach 3, which --approach 2 leaves out. Give --approach parametric, or leave --profile out."),
+        (["--law", "kaplan", "--profile"], "--profile is of the additive law (chinchilla), and --law kaplan is another. Leave one of them out"),
+        (["--approach", "4", "--profile"], "no approach '4'"),
         (["--budget-tolerance", "2"], "--budget-tolerance"),
         (["--map", "params"], "NAME=COLUMN"),
         (["--map", "params=a,params=b"], "twice"),
@@ -506,7 +605,7 @@ options = st.lists(
         st.tuples(st.just("--from"), st.sampled_from(["delimited", "jsonl", "parquet", "wandb", "x"])),
         st.tuples(st.just("--count"), st.sampled_from(["total", "nonembedding", "x"])),
         st.tuples(st.just("--folder"), st.just("studies")),
-        st.tuples(st.sampled_from(["--keep-all", "--every-point", "--markdown", "--json"])),
+        st.tuples(st.sampled_from(["--keep-all", "--every-point", "--profile", "--markdown", "--json"])),
     ),
     max_size=6,
 )  # fmt: skip

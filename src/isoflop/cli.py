@@ -364,6 +364,7 @@ def fit(
     resamples: Annotated[int, typer.Option("--resamples", help="Behind the intervals.")] = 400,
     seed: Annotated[int, typer.Option("--seed", help="Of the resamples.")] = 0,
     level: Annotated[float, typer.Option("--level", help="Of the intervals.")] = 0.8,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the limits of Approach 3 by profile likelihood, too.")] = False,
     keep_all: Annotated[bool, typer.Option("--keep-all", help="Set no run aside that is far off.")] = False,
     to: Annotated[Path | None, typer.Option("--out", help="Save the fits (JSON), for plan --fit.", show_default=False)] = None,
     figures: Annotated[Path | None, typer.Option("--figures", help="Draw them into this folder: PNG, SVG and HTML.", show_default=False)] = None,
@@ -384,7 +385,7 @@ def fit(
     choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
     asked = Asked(
         approach=approach, choices=choices, columns=tuple(columns or ()), where=where, kind=source, count=count, tolerance=tolerance,
-        every_point=every_point, at=at, resamples=resamples, seed=seed, level=level, keep_all=keep_all,
+        every_point=every_point, at=at, resamples=resamples, seed=seed, level=level, profile=profile, keep_all=keep_all,
     )  # fmt: skip
     with Bar(err) as bar:
         found = workspace.find(what, asked, folder=folder, on_progress=bar.update)
@@ -409,7 +410,7 @@ def _keep_fits(found: "Found", *, level: float, path: Path | None, as_json: bool
     from isoflop.fit import saved
     from isoflop.report import export
 
-    text = saved.dumps(found.fits, found.account, said=export.found_json(found.fits, found.account, found.flops, level=level))
+    text = saved.dumps(found.fits, found.account, said=export.found_json(found.fits, found.account, found.flops, level=level, limits=found.limits))
     if path is not None:
         _deliver(path, text.encode())
     if as_json:
@@ -425,7 +426,7 @@ def _draw_fits(found: "Found", folder: Path) -> None:
 
 def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
     from isoflop.report import fits as tables
-    from isoflop.report import outlook
+    from isoflop.report import limits, outlook
 
     fits = found.fits
     shown = (
@@ -441,6 +442,9 @@ def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
     _warn(fits, accounted=True)
     for sentence in outlook.words(fits, found.flops, level=level):
         out.print(sentence, soft_wrap=markdown)
+    if found.limits:
+        out.print()
+        _print_table(limits.table(found.limits, unit=found.account.unit, level=level), markdown=markdown)
 
 
 @app.command(epilog="Example: isoflop plan --gpus 1024 --gpu h100 --days 30 --shape")

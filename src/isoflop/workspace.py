@@ -16,6 +16,7 @@ from isoflop.errors import DesignError, FitError, StoreError, StudyError, UsageE
 from isoflop.fit import Fit, Fits, asked, saved
 from isoflop.fit.account import Account
 from isoflop.fit.asked import Asked
+from isoflop.fit.limits import Limits
 from isoflop.launch import USUAL, Event, Means, Mended
 from isoflop.plan import Plan, Question, Request, fitted
 from isoflop.published import REACH, Published
@@ -67,6 +68,7 @@ class Found:
     runs: Runs
     account: Account
     flops: float
+    limits: tuple[Limits, ...]  # of Approach 3; none where nobody asked
     study: "Workspace | None" = None
 
 
@@ -90,7 +92,9 @@ def find(path: Path, words: Asked | None = None, *, folder: Path | None = None, 
         raise UsageError(f"--folder {folder} is where a study is kept, and {path} is a file of runs. Leave it out.")
     runs = _read(path, words, on_progress)
     flops = asked.budget(runs, words)
-    return Found(fits=asked.fits(runs, words, on_progress=on_progress), runs=runs, account=Account.of(runs, path.name or str(path)), flops=flops)
+    fits = asked.fits(runs, words, on_progress=on_progress)
+    limits = asked.limits(runs, words, fits, flops)
+    return Found(fits=fits, runs=runs, account=Account.of(runs, path.name or str(path)), flops=flops, limits=limits)
 
 
 def _of_study(work: "Workspace", words: Asked, on_progress: Callable[[str, float], None] | None) -> Found:
@@ -99,7 +103,9 @@ def _of_study(work: "Workspace", words: Asked, on_progress: Callable[[str, float
     runs = work.runs()
     flops = asked.budget(runs, words, target=work.study.target)
     account = Account.of(runs, f"the study {work.study.name}")
-    return Found(fits=asked.fits(runs, words, on_progress=on_progress), runs=runs, account=account, flops=flops, study=work)
+    fits = asked.fits(runs, words, on_progress=on_progress)
+    limits = asked.limits(runs, words, fits, flops)
+    return Found(fits=fits, runs=runs, account=account, flops=flops, limits=limits, study=work)
 
 
 def _read(path: Path, words: Asked, on_progress: Callable[[str, float], None] | None) -> Runs:

@@ -10,9 +10,12 @@ import numpy as np
 from isoflop import _registry, units
 from isoflop.arch import Convention
 from isoflop.errors import FitError, UsageError
-from isoflop.fit import APPROACHES, USUAL, Approach, Choices, Fit, Fits, Profile, _bootstrap, fit, fit_all, isoflop, set_aside
+from isoflop.fit import APPROACHES, USUAL, Approach, Choices, Fit, Fits, Profile, _bootstrap, fit, fit_all, isoflop, parametric, set_aside
+from isoflop.fit import limits as limiting
+from isoflop.fit.choices import ESTIMATOR, LAW
 from isoflop.fit.forecast import combine
 from isoflop.fit.holdout import hold_out
+from isoflop.fit.limits import Limits
 from isoflop.fit.result import fewest, too_few
 from isoflop.runs import Runs
 
@@ -40,6 +43,7 @@ class Asked:
     resamples: int = _bootstrap.RESAMPLES
     seed: int = 0
     level: float = LEVEL
+    profile: bool = False  # likelihood, of Approach 3
     keep_all: bool = False
 
     def __post_init__(self) -> None:
@@ -59,6 +63,15 @@ class Asked:
             raise UsageError(f"--budget-tolerance {self.tolerance:g} is how far FLOPs of one budget may lie apart. Give a share from 0 to 1, such as 0.1.")
         if self.count is not None:
             _registry.check(self.count, get_args(Convention), noun="way to count parameters")
+        if self.profile:
+            self._check_profile()
+
+    def _check_profile(self) -> None:
+        if self.one not in {None, "parametric"}:
+            raise UsageError(f"--profile is of Approach 3, which --approach {self.approach} leaves out. Give --approach parametric, or leave --profile out.")
+        law = self.choices.law
+        if law not in {None, LAW}:
+            raise UsageError(f"--profile is of the additive law ({LAW}), and --law {law} is another. Leave one of them out: resamples go with every law.")
 
     @property
     def of_files(self) -> tuple[str, ...]:
@@ -142,6 +155,22 @@ def _profiles(runs: Runs) -> tuple[Profile, ...]:
         return isoflop.fit(runs, resamples=0).profiles
     except FitError:
         return ()
+
+
+def limits(runs: Runs, asked: Asked, found: Fits, flops: float) -> tuple[Limits, ...]:
+    """How far the runs let Approach 3 go, from the very runs that were fitted; none where nobody asked.
+
+    Raises:
+        UsageError: Approach 3 could not be fitted.
+    """
+    if not asked.profile:
+        return ()
+    fitted = next((one for one in found if one.approach == "parametric"), None)
+    if fitted is None:
+        raise UsageError(f"--profile is of Approach 3, which could not be fitted: {dict(found.left_out)['parametric']} Or leave --profile out.")
+    estimator, delta = asked.choices.estimator or ESTIMATOR, parametric.DELTA if asked.choices.delta is None else asked.choices.delta
+    sound = set_aside(runs, keep_all=asked.keep_all)[0]
+    return limiting.limits(sound, fitted, flops, level=asked.level, estimator=estimator, delta=delta)
 
 
 def budget(runs: Runs, asked: Asked, *, target: float | None = None) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from isoflop.errors import MissingExtraError
 from isoflop.fit import Blend, Fit, Fits, Prediction, Profile, Trial
 from isoflop.fit.account import Account, groups
+from isoflop.fit.limits import Limits
 from isoflop.plan import Plan
 from isoflop.report import outlook
 from isoflop.report.fits import both as exponents
@@ -87,18 +88,21 @@ def to_parquet(rows: Sequence[Mapping[str, Scalar]]) -> bytes:
     return buffer.getvalue()
 
 
-def fits_json(fits: Iterable[Fit], left_out: Iterable[tuple[str, str]] = (), *, level: float = LEVEL) -> dict[str, object]:
-    """Fits with exponents, intervals and status; numbers that are not known are null."""
-    return {"fits": [_fit(fit, level) for fit in fits], "left_out": [{"approach": approach, "reason": reason} for approach, reason in left_out]}
+def fits_json(fits: Iterable[Fit], left_out: Iterable[tuple[str, str]] = (), *, level: float = LEVEL, limits: Sequence[Limits] = ()) -> dict[str, object]:
+    """Fits with exponents, intervals and status, Approach 3 with its limits; numbers that are not known, and limits that were not found, are null."""
+    return {
+        "fits": [_fit(fit, level, limits if fit.approach == "parametric" else ()) for fit in fits],
+        "left_out": [{"approach": approach, "reason": reason} for approach, reason in left_out],
+    }
 
 
-def found_json(fits: Fits, seen: Account, flops: float, *, level: float = LEVEL) -> dict[str, object]:
+def found_json(fits: Fits, seen: Account, flops: float, *, level: float = LEVEL, limits: Sequence[Limits] = ()) -> dict[str, object]:
     """All that `isoflop fit` says: what became of the rows, the fits, their errors on held-out budgets, and what is to be expected at a budget."""
     best = outlook.offered(fits, flops, level=level)
     return {
         "runs": _account(seen),
         "level": level,
-        **fits_json(fits, fits.left_out, level=level),
+        **fits_json(fits, fits.left_out, level=level, limits=limits),
         "holdout": [_trial(t) for t in fits.holdout.trials] if fits.holdout else [],
         "holdout_left_out": [{"by": by, "reason": reason} for by, reason in fits.holdout.left_out] if fits.holdout else [],
         "forecast": _forecast(fits),
@@ -153,7 +157,7 @@ def _prediction(found: Prediction) -> dict[str, object]:
     return cast("dict[str, object]", values(found))
 
 
-def _fit(fit: Fit, level: float) -> dict[str, object]:
+def _fit(fit: Fit, level: float, limits: Sequence[Limits]) -> dict[str, object]:
     (a, a_interval), (b, b_interval) = exponents(fit, level)
     return {
         "approach": fit.approach,
@@ -164,6 +168,7 @@ def _fit(fit: Fit, level: float) -> dict[str, object]:
         "a_interval": values(a_interval),
         "b": values(b),
         "b_interval": values(b_interval),
+        "profile_likelihood": values(limits),
         "level": level,
         "intervals_by": fit.intervals_by,
         "resamples": len(fit.resamples),
