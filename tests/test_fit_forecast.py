@@ -84,6 +84,29 @@ def test_nothing_is_predicted_from_itself():
     assert [len(np.unique(below.budget)) for below in seen] == [3, 4, 5]
 
 
+def test_of_very_many_runs_an_even_part_is_fitted_whatever_their_order():
+    runs = sweep(noise=0.002, sizes=700)
+    profiles = isoflop.fit(runs, resamples=0).profiles
+
+    def told(order) -> tuple[Holdout, list[Runs]]:
+        seen: list[Runs] = []
+
+        def record(below: Runs):
+            seen.append(below)
+            return parametric.fit(below, resamples=0)
+
+        return hold_out(runs.take(order), {"it": record}, profiles=profiles), seen
+
+    held, seen = told(np.arange(len(runs)))
+    for below in seen:
+        per_budget = np.unique(below.budget, return_counts=True)[1]
+        assert len(below) == 2000
+        assert np.ptp(per_budget) <= 1
+        assert all(np.log(of.max() / of.min()) > 0.99 * math.log(20) for b in np.unique(below.budget) if (of := below.params[below.budget == b]).size)
+    shuffled = told(np.random.default_rng(0).permutation(len(runs)))[0]
+    np.testing.assert_allclose([t.loss for t in shuffled.trials], [t.loss for t in held.trials], rtol=1e-9)
+
+
 def test_runs_without_profiles_are_predicted_one_by_one_and_laws_of_the_frontier_alone_are_left_out():
     rng = np.random.default_rng(1)
     params, tokens = np.exp(rng.uniform(11, 14, 40)), np.exp(rng.uniform(13, 17, 40))

@@ -18,6 +18,7 @@ CUTS = 6  # at most; more are alike
 APART = 1.25  # budgets closer than this are one: a run cannot be held out from its own budget
 FEWEST_BUDGETS = 3  # below a cut: two leave no scatter about a line
 FEWEST_RUNS = 8  # below a cut
+MOST_RUNS = 2000  # fitted below a cut: what more would tell is far below what the form of a law is wrong by (assumption)
 FARTHEST = 50.0  # times beyond the data: as far as plans are made at all
 FEWEST_OPTIMA = 2  # budgets with a minimum inside, above some cut, for optima and not single runs to be predicted
 
@@ -87,6 +88,8 @@ def hold_out(
     What is predicted is the loss and the size of the optimum, at budgets whose profile has a minimum inside; in a sweep without profiles it is the loss of
     each single run, which laws of the frontier alone cannot say.
 
+    Of more than 2000 runs below a cut as many are fitted, evenly from all budgets and sizes.
+
     Args:
         runs: All of the sweep.
         candidates: Name and how it is fitted; a FitError leaves it out at that cut.
@@ -99,7 +102,7 @@ def hold_out(
     left_out: dict[str, str] = {}
     cuts = _cuts(runs, targets)
     for i, cut in enumerate(cuts):
-        below = runs.take(np.flatnonzero(runs.budget <= cut))
+        below = _evenly(runs, np.flatnonzero(runs.budget <= cut))
         for name, fit in candidates.items():
             try:
                 found.extend(_trials(name, fit(below), runs, targets, cut=cut, noise=noise))
@@ -108,6 +111,14 @@ def hold_out(
         if on_progress:
             on_progress((i + 1) / len(cuts))
     return Holdout(trials=tuple(found), left_out=tuple(left_out.items()))
+
+
+def _evenly(runs: Runs, which: NDArray[np.intp]) -> Runs:
+    """Those of the runs, or as many as are fitted, from all budgets and sizes."""
+    if which.size <= MOST_RUNS:
+        return runs.take(which)
+    order = which[np.lexsort((runs.loss[which], runs.tokens[which], runs.params[which], runs.budget[which]))]
+    return runs.take(np.sort(order[np.linspace(0, order.size - 1, MOST_RUNS).round().astype(np.intp)]))
 
 
 def _cuts(runs: Runs, targets: tuple[Profile, ...]) -> tuple[float, ...]:
