@@ -2,6 +2,7 @@
 
     python benchmarks/step_speed.py                                  # the shapes of the comparison, context 256, 4096 tokens a step
     python benchmarks/step_speed.py --widths 8 16 32 64 --tokens 512 2048   # small shapes of the quickstart's kind, context 128
+    python benchmarks/step_speed.py --compile                        # instead: our llama in float32 by its nodes, plain, and by torch.compile
     python benchmarks/step_speed.py --loss TEXT --seeds 3            # instead: final losses in float32 and bf16, seed by seed
 
 A step is forward, backward, clip and AdamW. Steps are timed in bursts, one formulation after the other, the first of each burst left out (it finds
@@ -227,6 +228,23 @@ def row(shape: Shape, tokens: int, rounds: int) -> str:
     return "\n".join(lines)
 
 
+def compiled_row(shape: Shape, tokens: int, rounds: int) -> str:
+    """Our step by its nodes, by plain operations and by torch.compile of these, in turn; and what compiling took, on one thread and with nothing kept."""
+    from torch._inductor import config
+
+    config.compile_threads, config.force_disable_caches = 1, True
+    batch = batch_of(shape, tokens)
+    nodes, plain, compiled = (ours("llama", "float32")(shape) for _ in range(3))
+    plain.plain = True
+    step = flat_step(torch.compile(compiled, dynamic=False), *batch)
+    began = sum(os.times()[:4])  # with those of the C++ compiler
+    step()
+    seconds = sum(os.times()[:4]) - began
+    times = medians([flat_step(nodes, *batch), flat_step(plain, *batch), step], rounds)
+    over = f"compiled x{times[0] / times[2]:.2f} of the nodes, x{times[1] / times[2]:.2f} of plain; {seconds:.0f} CPU seconds to compile"
+    return f"d_model {shape.d_model}, layers {shape.n_layers}: {over}"
+
+
 def llama(d_model: int, n_layers: int, kv_size: int) -> Shape:
     sizes = {"d_model": d_model, "n_layers": n_layers, "n_heads": d_model // kv_size, "kv_size": kv_size, "ffw_size": 8 * round(d_model / 3)}
     return Shape(arch="llama", **sizes, vocab=256, context=256)
@@ -271,6 +289,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help=f"bursts of {BURST} steps a formulation")
     parser.add_argument("--as-it-is", metavar="SHAPE", help=argparse.SUPPRESS)
     parser.add_argument("--loss", type=Path, metavar="TEXT", help="train on a text in float32 and bf16, instead")
+    parser.add_argument("--compile", action="store_true", help="our llama by its nodes, plain and compiled, at the first two shapes, instead")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     a = parser.parse_args()
@@ -284,6 +303,10 @@ def main() -> None:
     libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: nothing handed back to it
     if a.loss:
         losses(a.loss, a.seeds, a.steps)
+        return
+    if a.compile:
+        for sizes in SHAPES[:2]:
+            print(compiled_row(llama(*sizes), 4096, a.rounds), flush=True)
         return
     small = [(get("llama").at(width, vocab=256, context=128), tokens) for width in a.widths for tokens in a.tokens]
     for shape, tokens in small or [(llama(*sizes), 4096) for sizes in SHAPES]:

@@ -2,12 +2,14 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
 import multiprocessing
 import os
 import pickle
+import posix
 import random
 import re
 import shutil
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 from isoflop.errors import StoreError
+from isoflop.store import files
 from isoflop.train import _safetensors, checkpoint
 from isoflop.train.checkpoint import MANIFEST, TENSORS, Checkpoint, Writer
 
@@ -106,17 +109,26 @@ def test_files_are_exchanged_with_the_library():
     assert {name: bits(tensor) for name, tensor in _safetensors.tensors(bytearray(theirs)).items()} == expected
 
 
-def test_checkpoints_from_before_manifests_had_a_digest_are_read(tmp_path):
-    path = path_of(tmp_path, 5)
-    payload = safetensors.torch.save({"x": torch.arange(4.0)})
-    path.mkdir(parents=True)
+def put(path: Path, payload: bytes, **altered: object) -> None:
+    """A checkpoint of step 5 made by hand, with the right digests."""
+    fields = {"step": 5, "seconds": 2.5, "notes": {}, "bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest(), **altered}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    path.mkdir(parents=True, exist_ok=True)
     (path / TENSORS).write_bytes(payload)
-    manifest = {"step": 5, "seconds": 2.5, "bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
-    (path / MANIFEST).write_text(json.dumps(manifest))
-    assert same(checkpoint.newest((tmp_path,)), Checkpoint(5, 2.5, {"x": torch.arange(4.0)}))
-    for wrong in ({**manifest, "step": 6}, {**manifest, "bytes": 3}, {**manifest, "seconds": math.nan}, {**manifest, "sha256": "0" * 64}, {**manifest, "a": 1}):
-        (path / MANIFEST).write_text(json.dumps(wrong))
-        assert checkpoint.newest((tmp_path,)) is None
+    (path / MANIFEST).write_bytes(files.canonical(fields | {"digest": hashlib.sha256(files.canonical(fields)).hexdigest()}))
+
+
+def test_a_manifest_is_read_only_if_it_has_the_digest_of_itself_and_all_its_fields(tmp_path):
+    payload, path = safetensors.torch.save({"x": torch.arange(4.0)}), path_of(tmp_path, 5)
+    put(path, payload)
+    assert same(checkpoint.at(tmp_path, 5), Checkpoint(5, 2.5, {"x": torch.arange(4.0)}))
+    fields = json.loads((path / MANIFEST).read_bytes())
+    del fields["digest"]
+    (path / MANIFEST).write_bytes(files.canonical(fields))
+    assert checkpoint.at(tmp_path, 5) is None
+    for name, wrong in (("step", 6), ("bytes", 3), ("seconds", "x"), ("sha256", "0" * 64), ("notes", None), ("notes", [1]), ("step", None)):
+        put(path, payload, **{name: wrong})
+        assert checkpoint.at(tmp_path, 5) is None, name
 
 
 def test_one_exact_step_is_read(folder):
@@ -131,6 +143,20 @@ def test_the_furthest_of_several_folders_is_taken(folder, tmp_path):
     assert checkpoint.newest((tmp_path / "other", folder)).step == 3
     (tmp_path / "file").touch()
     assert checkpoint.newest((tmp_path / "file",)) is None
+
+
+def of(run: str, step: int) -> Checkpoint:
+    """Another in every run."""
+    return Checkpoint(step, 1.0, {"x": torch.tensor([float(step), float(ord(run))])}, {"run": run})
+
+
+def test_of_several_runs_in_a_folder_the_one_asked_for_is_found(folder, tmp_path):
+    for one in (of("a", 3), of("b", 4), of("a", 5)):
+        checkpoint.save(folder, one, keep=None)
+    assert same(checkpoint.newest((folder,), run="a"), of("a", 5))
+    assert same(checkpoint.newest((tmp_path / "missing", folder), run="b"), of("b", 4))
+    assert checkpoint.newest((folder,), run="c") is None
+    assert same(checkpoint.newest((folder,)), of("a", 5))
 
 
 # --- damage
@@ -265,9 +291,9 @@ EVIL = {
 @pytest.mark.parametrize("payload", EVIL.values(), ids=EVIL)
 def test_an_evil_file_with_the_right_digests_is_passed_over(folder, payload):
     path = path_of(folder, 2)
-    (path / TENSORS).write_bytes(payload)
-    manifest = {"step": 2, "seconds": 0.5, "bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
-    (path / MANIFEST).write_text(json.dumps(manifest))
+    put(path, (path / TENSORS).read_bytes(), step=2)
+    assert checkpoint.newest((folder,)).step == 2  # it is the payload that is at fault
+    put(path, payload, step=2)
     assert same(checkpoint.newest((folder,)), state(1))
 
 
@@ -288,6 +314,57 @@ def test_a_manifest_of_something_else_is_passed_over(folder, text):
     assert same(checkpoint.newest((folder,)), state(1))
 
 
+# --- a power cut
+
+
+class Disk:
+    """What would outlive a power cut, by what Python asks of the system. Nothing is done otherwise than without it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert os.fsync is posix.fsync  # the system's own
+        self.contents: dict[int, bytes] = {}  # of files, by inode
+        self.names: dict[int, set[str]] = {}  # in folders
+        self.renamed: list[Path] = []
+        for name in ("fsync", "rename", "replace"):
+            monkeypatch.setattr(os, name, functools.partial(getattr(self, name), getattr(os, name)))
+
+    def fsync(self, really: Callable[[int], None], handle: int) -> None:
+        path, inode = Path(f"/proc/self/fd/{handle}").resolve(), os.fstat(handle).st_ino
+        if path.is_dir():
+            self.names[inode] = {entry.name for entry in path.iterdir()}
+        else:
+            self.contents[inode] = path.read_bytes()
+        really(handle)
+
+    def rename(self, really: Callable[[Path, Path], None], old: Path, new: Path) -> None:
+        assert self.keeps(Path(old)), f"{new} would be given its name before its content would outlive a power cut"
+        really(old, new)
+        self.renamed.append(Path(new))
+
+    replace = rename
+
+    def keeps(self, path: Path) -> bool:
+        """Whether all of a file or folder would be there."""
+        if path.is_dir():
+            return self.names.get(path.stat().st_ino) == {entry.name for entry in path.iterdir()} and all(map(self.keeps, path.iterdir()))
+        return self.contents.get(path.stat().st_ino) == path.read_bytes()
+
+    def finds(self, path: Path, *, below: Path) -> bool:
+        """Whether all names on the way to it would be there."""
+        way = path.relative_to(below).parts
+        return all(name in self.names.get(below.joinpath(*way[:n]).stat().st_ino, ()) for n, name in enumerate(way))
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_checkpoint_has_its_name_only_once_it_would_outlive_a_power_cut_and_soon_so_has_the_name(tmp_path, monkeypatch, background):
+    disk, folder = Disk(monkeypatch), tmp_path / "run/attempt-1/checkpoint"
+    for step in (1, 2, 3):
+        with Writer(folder) as writer:
+            assert writer.offer(state(step)) if background else writer.save(state(step)) is None
+        assert disk.renamed == [path_of(folder, n) for n in range(1, step + 1)]
+        assert disk.finds(path_of(folder, step), below=tmp_path)
+
+
 # --- how many are kept
 
 
@@ -302,6 +379,25 @@ def test_marks_are_all_kept(tmp_path):
     for step in range(1, 6):
         checkpoint.save(tmp_path, state(step), keep=None)
     assert checkpoint.steps(tmp_path) == (1, 2, 3, 4, 5)
+
+
+def test_those_of_another_run_do_not_count_among_the_two_and_go(tmp_path):
+    for step in (2, 9):
+        checkpoint.save(tmp_path, of("a", step))
+    with Writer(tmp_path, run="b") as writer:
+        for step in (1, 2, 3):  # the other run has a state after two steps as well
+            writer.save(of("b", step))
+            assert checkpoint.steps(tmp_path) == tuple(range(max(1, step - 1), step + 1))
+            assert same(checkpoint.newest((tmp_path,), run="b"), of("b", step))
+
+
+def test_at_one_step_a_sound_one_of_another_run_is_replaced_if_the_run_is_named(tmp_path):
+    checkpoint.save(tmp_path, of("a", 2), keep=None)
+    checkpoint.save(tmp_path, of("b", 2), keep=None)  # as in a trunk, whose runs have the same state
+    assert same(checkpoint.at(tmp_path, 2), of("a", 2))
+    with Writer(tmp_path, run="b", keep=None) as writer:
+        writer.save(of("b", 2))
+    assert same(checkpoint.at(tmp_path, 2), of("b", 2))
 
 
 def test_a_damaged_one_does_not_count_among_the_two(folder):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import simulated
 from isoflop import fit
 from isoflop.errors import FitError, UnknownNameError, UsageError
-from isoflop.fit import _checks, _frontier, _misfit, _reasons, _solver, envelope, isoflop, parametric
+from isoflop.fit import _checks, _frontier, _misfit, _reasons, _solver, envelope, isoflop, parametric, result
 from isoflop.fit._huber import Points
 from isoflop.fit._race import Race
 from isoflop.laws import Cost
@@ -503,6 +503,47 @@ def test_a_quantity_that_too_few_resamples_have_has_no_interval():
     found = parametric.fit(sweep(LAWS["chinchilla"], noise=0.003), resamples=20)
     known = {id(law) for law in found.resamples[:8]}
     assert np.isnan(found.interval(lambda law: law.a if id(law) in known else math.nan)).all()
+
+
+def test_of_draws_that_were_lost_on_the_way_nobody_gave_the_number():
+    """Too few that are left make no interval; too few that were asked for are refused, by that number."""
+    whole = parametric.fit(sweep(LAWS["chinchilla"], noise=0.003), resamples=9)
+    thin = replace(whole, resamples=whole.resamples[1:], lost=1)
+    assert np.isfinite(whole.interval(lambda law: law.a)).all()
+    assert np.isnan(thin.interval(lambda law: law.a)).all()
+    assert np.isnan(thin.prediction_interval(1e14)).all()
+    low, high = thin.interval(lambda law: law.a, level=0.7)  # eight make that
+    assert low < whole.law.a < high
+    for ask in (lambda: thin.interval(lambda law: law.a, level=0.9), lambda: thin.prediction_interval(1e14, level=0.9)):
+        with pytest.raises(FitError, match=r"9 resamples make no 90 % interval.*it takes 19\. Fit with resamples=19 or more"):
+            ask()
+
+
+def test_a_draw_of_runs_that_leaves_one_minimum_is_lost_and_nobodys_number():
+    """Of nine draws from three budgets of seven sizes at 3 % of noise one leaves fewer than two budgets with a minimum."""
+    found = isoflop.fit(sweep(LAWS["chinchilla"], noise=0.03, seed=1, budgets=(3e11, 1e12, 3e12)), intervals="runs", resamples=9)
+    assert (len(found.resamples), found.lost) == (8, 1)
+    assert np.isnan(found.interval(lambda law: law.a)).all()
+    assert any(warning.startswith("1 of 9 resamples determined no law; ") for warning in found.warnings)
+    with pytest.raises(FitError, match="9 resamples make no 90 % interval"):
+        found.interval(lambda law: law.a, level=0.9)
+
+
+@pytest.mark.parametrize(
+    ("left", "lost", "said"),
+    [
+        (9, 0, ""),
+        (400, 0, ""),
+        (398, 2, ""),  # 99.50 % and 99.498 %: 99 % either way
+        (8, 1, "1 of 9 resamples determined no law; between the least and the greatest of the other 8 lie 77.8 %"),
+        (38, 1, "1 of 39 resamples determined no law; between the least and the greatest of the other 38 lie 94.9 %"),
+        (0, 9, "most of 9 resamples determined no law, so there are no intervals."),
+    ],
+)
+def test_lost_draws_are_warned_of_where_they_take_a_level_away(left, lost, said):
+    warned = result.thinned(left, lost)
+    assert bool(warned) == bool(said)
+    assert all(said in warning for warning in warned)
 
 
 # why approaches disagree: the form

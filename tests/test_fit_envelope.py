@@ -1,6 +1,7 @@
 """Approach 1: each rule recovers known exponents, agrees with published hulls, and leaves averages and coarse curves as they are."""
 
 import csv
+import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from isoflop.errors import FitError, UnknownNameError
-from isoflop.fit import _curves, _hull, envelope
+from isoflop import workspace
+from isoflop.errors import FitError, UnknownNameError, UsageError
+from isoflop.fit import Choices, _curves, _hull, envelope, saved
+from isoflop.fit.asked import Asked
 from isoflop.laws.chinchilla import Chinchilla
+from isoflop.report import export, fits, outlook
 from isoflop.runs import Curve, Dropped, Runs
 
 GOLDEN = tomllib.loads((Path(__file__).parent / "golden/sweeps.toml").read_text(encoding="utf-8"))
@@ -231,3 +235,38 @@ def test_a_draw_that_leaves_one_optimum_has_no_law():
     params, loss = np.array([[1e3, 3e3]] * 2), np.array([[3.0, 2.0]] * 2)
     picked = envelope._Picked(flops, np.zeros((2, 2), dtype=np.intp), kept, params, flops / params, loss, ~kept, (flops, loss, kept * two))
     assert len(envelope._laws(picked)) == 1
+
+
+def test_a_fit_that_lost_a_draw_has_no_interval_and_says_why():
+    """Of nine draws from five curves one leaves a single best size: eight are left, and an 80 % interval takes nine."""
+    runs = constant_rate(LAWS["symmetric"], sizes=5)
+    found = envelope.fit(runs, rule="all", resamples=9)
+    assert (len(found.resamples), found.lost) == (8, 1)
+    assert np.isnan(found.interval(lambda law: law.a)).all()
+    assert np.isnan(found.prediction_interval(1e13)).all()
+    assert any(warning.startswith("1 of 9 resamples determined no law; ") for warning in found.warnings)
+    more = envelope.fit(runs, rule="all", resamples=60)
+    assert more.lost > 0
+    assert np.isfinite(more.interval(lambda law: law.a)).all()
+    with pytest.raises(FitError, match="8 resamples make no 80 % interval"):
+        envelope.fit(constant_rate(LAWS["symmetric"]), rule="all", resamples=8).interval(lambda law: law.a)
+
+
+def test_all_that_is_printed_of_a_fit_that_lost_a_draw_does_without_its_interval(tmp_path):
+    runs = constant_rate(LAWS["symmetric"], sizes=5, points=40)
+    rows = [f"{i},{n:.0f},{d:.0f},{x:.5f}" for i, (n, c) in enumerate(zip(runs.params, runs.curves, strict=True)) for d, x in zip(*c, strict=True)]
+    (tmp_path / "curves.csv").write_text("\n".join(["run,params,tokens,loss", *rows]))
+    words = Asked(choices=Choices(rule="all"), resamples=9)
+    found = workspace.find(tmp_path / "curves.csv", words)
+    (one,) = found.fits
+    assert one.lost == 1
+    said = export.found_json(found.fits, found.account, found.flops, level=words.level)
+    assert said["fits"][0]["a_interval"] == [None, None]
+    assert [str(cell) for cell in fits.exponents(found.fits, level=words.level).rows[0].cells][1:] == [f"{one.law.a:.3f}", f"{one.law.b:.3f}"]
+    assert math.isnan(outlook.prediction(one, found.flops, level=words.level).params_interval[0])
+    assert outlook.prediction(one, found.flops, level=words.level).params > 0
+    kept = saved.loads(saved.dumps(found.fits, found.account))
+    assert kept.fits.fits[0].lost == 1
+    assert all(each.spread(found.flops) == () for each in workspace._as_published(kept.fits, kept.account))
+    with pytest.raises(UsageError, match="8 resamples make no 80 % interval"):
+        Asked(choices=Choices(rule="all"), resamples=8)

@@ -18,6 +18,7 @@ from isoflop.launch import _memory
 from isoflop.launch._events import Finished, Started
 from isoflop.runs import RunSpec
 from isoflop.store import Store
+from isoflop.train import train
 
 SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 BYTES = 256  # vocabulary
@@ -118,6 +119,30 @@ def test_what_cannot_fit_is_refused_with_need_and_memory_and_what_to_do(corpus):
         _memory.halvings(spec_of(corpus, d_model=512), 300e6)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("DefaultCPUAllocator: not enough memory")], ids=repr)
+def test_whoever_says_that_memory_ran_out_the_batch_is_halved(corpus, tmp_path, monkeypatch, error):
+    module = importlib.import_module("isoflop.arch.llama.module").Llama
+    forward = module.forward
+
+    def cramped(self, tokens_BT, *rest, **named):
+        if torch.is_grad_enabled() and len(tokens_BT) > 2:
+            raise error
+        return forward(self, tokens_BT, *rest, **named)
+
+    monkeypatch.setattr(module, "forward", cramped)
+    record = train(spec_of(corpus), corpus, folder=tmp_path)
+    assert (record.status, record.clock.micro) == ("ok", 4)
+
+
+def test_another_error_of_a_step_is_no_lack_of_memory(corpus, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("std::length_error")
+
+    monkeypatch.setattr(importlib.import_module("isoflop.arch.llama.module").Llama, "forward", broken)
+    with pytest.raises(RuntimeError, match="length_error"):
+        train(spec_of(corpus), corpus, folder=tmp_path)
+
+
 # ---- the machine
 
 
@@ -171,20 +196,13 @@ def at_once(events) -> int:
     return most
 
 
-def test_the_pool_runs_fewer_at_once_where_memory_is_for_fewer(corpus, tmp_path, monkeypatch):
-    specs = [spec_of(corpus, seed=seed) for seed in range(4)]
-    monkeypatch.setenv(_memory.CAP, str(1.5 * _memory.need(specs[0]).total))
-    events, records = trained(corpus, tmp_path, specs, "pool")
-    assert at_once(events) == 1
-    assert {record.status for record in records.values()} == {"ok"}
-
-
 @pytest.mark.parametrize("launcher", ["inline", "pool"])
-def test_a_run_that_can_never_fit_has_failed_with_the_reason_and_the_others_go_on(corpus, tmp_path, monkeypatch, launcher):
-    small, large = spec_of(corpus), spec_of(corpus, d_model=512)
-    monkeypatch.setenv(_memory.CAP, str(1.2 * _memory.need(small).total))
-    _, records = trained(corpus, tmp_path, [small, large], launcher)
-    assert records[small.id].status == "ok"
+def test_what_fits_only_alone_runs_alone_and_what_can_never_fit_has_failed_with_the_reason(corpus, tmp_path, monkeypatch, launcher):
+    *small, large = [*(spec_of(corpus, seed=seed) for seed in range(4)), spec_of(corpus, d_model=512)]
+    monkeypatch.setenv(_memory.CAP, str(1.5 * _memory.need(small[0]).total))
+    events, records = trained(corpus, tmp_path, [*small, large], launcher)
+    assert at_once(events) == 1
+    assert {records[spec.id].status for spec in small} == {"ok"}
     assert records[large.id].status == "failed"
     assert "of memory" in records[large.id].reason
 

@@ -1,19 +1,23 @@
 """One run by several processes is the same run: DDP and FSDP2 over gloo against one process."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
+import torch
 
 from isoflop import arch, data
 from isoflop.errors import TrainError
 from isoflop.runs import Muon, RunSpec
 from isoflop.store import files
-from isoflop.train import train
-from isoflop.train.world import joined
+from isoflop.train import Machine, checkpoint, train
+from isoflop.train.state import State
+from isoflop.train.world import Together, joined
 
 STEPS = 30
 
@@ -109,6 +113,52 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused_in_words(corpus, tmp_pa
     done = together(spec_of(corpus, batch=96, tokens=96 * STEPS), corpus, tmp_path, "--parallel", "ddp")
     assert done.returncode != 0
     assert "3 sequences a step cannot be shared evenly by 2 processes" in done.stderr
+
+
+def one_of_two(told, rank, meeting, spec, folders):
+    """A process of two that train a run, and what came of it."""
+    corpus_folder, folder = folders
+    torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    try:
+        train(spec, data.load(corpus_folder), folder=folder, machine=Machine(world=Together("ddp", "cpu")))
+        told.put("trained")
+    except TrainError as error:
+        told.put(str(error))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def outcomes(spec, corpus, tmp_path, folders) -> set[str]:
+    """What came of both processes, each with its folder."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "isoflop.train"])
+    told = context.Queue()
+    started = [
+        context.Process(target=one_of_two, args=(told, rank, tmp_path / "meeting", spec, (corpus.folder, folder)), daemon=True)
+        for rank, folder in enumerate(folders)
+    ]
+    for process in started:
+        process.start()
+    try:
+        return {told.get(timeout=100) for _ in started}
+    finally:
+        for process in started:
+            process.join(20)
+            process.kill()
+
+
+def test_processes_that_would_go_on_from_different_steps_are_refused_in_words(corpus, tmp_path, monkeypatch):
+    """As on two machines that do not share the folder: only the first finds a checkpoint."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    spec = spec_of(corpus, tokens=128 * 4)
+    state = State.begin(spec, corpus, resume=None)
+    for _ in range(2):
+        state.advance()
+    checkpoint.save(tmp_path / "one/checkpoint", state.checkpoint())
+    (said,) = outcomes(spec, corpus, tmp_path, [tmp_path / "one", tmp_path / "two"])
+    assert "from different steps, 0 to 2" in said
+    assert "one folder" in said
 
 
 def test_without_torchrun_it_is_said(monkeypatch):

@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from isoflop.train.checkpoint import Checkpoint
 from isoflop.train.compiling import pays
 from isoflop.train.divergence import trouble
 from isoflop.train.schedule import factor
+from isoflop.train.state import USUAL
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,35 @@ def timeless(record):
     return record.model_copy(update={"clock": None})
 
 
+@pytest.fixture
+def stop_at(corpus, monkeypatch):
+    """Trains a run in a folder until so many steps are done; the steps that were told."""
+    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)  # every step is told
+
+    def stop(spec, folder, step, machine=USUAL):
+        told = []
+        with pytest.raises(Interrupted):
+            train(spec, corpus, folder=folder, machine=machine, on_progress=lambda p: told.append(p.step), should_stop=lambda: told[-1] >= step)
+        assert told[-1] == step
+        return told
+
+    return stop
+
+
+@pytest.fixture
+def resume(corpus, stop_at):
+    """Stops a run and goes on with it in another attempt; the record."""
+
+    def stopped_and_resumed(spec, folder, *, step, machine=USUAL):
+        stop_at(spec, folder / "stopped", step, machine)
+        told = []
+        record = train(spec, corpus, folder=folder / "resumed", attempt=2, earlier=(folder / "stopped",), on_progress=lambda p: told.append(p.step))
+        assert told[0] == step + 1  # not from the beginning, which would give the same record
+        return record
+
+    return stopped_and_resumed
+
+
 @pytest.mark.parametrize("name", ["gopher", "llama"])
 def test_training_lowers_the_loss_from_that_of_a_uniform_guess(corpus, tmp_path, name):
     record = train(spec_of(corpus, arch=name), corpus, folder=tmp_path)
@@ -72,21 +103,27 @@ def test_the_seed_changes_the_result(corpus, tmp_path):
     assert len(losses) == 2
 
 
-def test_a_run_stopped_and_resumed_gives_the_same_record(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)
+def test_a_run_stopped_and_resumed_goes_on_where_it_was_and_gives_the_same_record(corpus, tmp_path, resume):
     whole = train(spec_of(corpus), corpus, folder=tmp_path / "whole")
-    for stop_at in (20, 60, 100):
-        seen = []
-        with pytest.raises(Interrupted):
-            train(
-                spec_of(corpus),
-                corpus,
-                folder=tmp_path / f"stopped-{stop_at}",
-                on_progress=lambda p, seen=seen: seen.append(p.step),
-                should_stop=lambda seen=seen, stop_at=stop_at: seen[-1] >= stop_at,
-            )
-        resumed = train(spec_of(corpus), corpus, folder=tmp_path / f"resumed-{stop_at}", attempt=2, earlier=(tmp_path / f"stopped-{stop_at}",))
-        assert timeless(resumed) == timeless(whole)
+    for step in (20, 60, 100):
+        assert timeless(resume(spec_of(corpus), tmp_path / str(step), step=step)) == timeless(whole)
+
+
+def test_a_run_in_a_folder_of_another_goes_on_from_its_own_checkpoints(corpus, tmp_path, stop_at):
+    """As after an edit of spec.json: the other was further, and at one step both were stopped."""
+    other, spec = spec_of(corpus), spec_of(corpus, lr=0.02)
+    for step in (30, 100):
+        stop_at(other, tmp_path / "others", step)
+    shutil.copytree(tmp_path / "others", tmp_path / "shared")
+    assert stop_at(spec, tmp_path / "shared", 30)[0] == 1
+    assert checkpoint.steps(tmp_path / "shared/checkpoint") == (30,)
+    assert stop_at(spec, tmp_path / "shared", 60)[0] == 31
+    assert checkpoint.steps(tmp_path / "shared/checkpoint") == (30, 60)
+    shutil.copytree(tmp_path / "others/checkpoint/step-000000100", tmp_path / "shared/checkpoint/step-000000100")  # killed before it was removed
+    told = []
+    record = train(spec, corpus, folder=tmp_path / "shared", on_progress=lambda p: told.append(p.step))
+    assert told[0] == 61
+    assert timeless(record) == timeless(train(spec, corpus, folder=tmp_path / "alone"))
 
 
 def test_nan_and_explosion_are_recorded_as_diverged_with_the_reason(corpus, tmp_path):
@@ -166,17 +203,12 @@ def test_a_model_too_large_for_one_sequence_is_said(corpus, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "values", [{"optimizer": Muon(name="muon")}, {"z_loss": 1e-3}, {"precision": "bf16"}, {"arch": "gopher", "optimizer": Muon(name="muon")}]
 )
-def test_every_way_to_train_learns_and_resumes_to_the_same_bits(corpus, tmp_path, monkeypatch, values):
-    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)
+def test_every_way_to_train_learns_and_resumes_to_the_same_bits(corpus, tmp_path, resume, values):
     spec = spec_of(corpus, **values)
     whole = train(spec, corpus, folder=tmp_path / "whole")
     assert whole.loss < 2.8
     assert whole.loss != train(spec_of(corpus, arch=spec.shape.arch), corpus, folder=tmp_path / "plain").loss
-    seen = []
-    with pytest.raises(Interrupted):
-        train(spec, corpus, folder=tmp_path / "stopped", on_progress=lambda p: seen.append(p.step), should_stop=lambda: seen[-1] >= 60)
-    resumed = train(spec, corpus, folder=tmp_path / "resumed", attempt=2, earlier=(tmp_path / "stopped",))
-    assert timeless(resumed) == timeless(whole)
+    assert timeless(resume(spec, tmp_path, step=60)) == timeless(whole)
 
 
 def test_muon_moves_matrices_of_blocks_along_orthogonal_directions_and_the_rest_as_adamw():
@@ -316,18 +348,12 @@ def test_what_is_asked_for_is_not_measured(corpus, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inside torch.compile itself
-def test_a_compiled_run_learns_the_same_and_goes_on_compiled(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)
+def test_a_compiled_run_learns_the_same_and_goes_on_compiled(corpus, tmp_path, resume):
     usual = train(spec_of(corpus), corpus, folder=tmp_path / "usual")
     whole = train(spec_of(corpus), corpus, folder=tmp_path / "whole", machine=Machine(compiled=True))
     assert whole.clock.compiled
     curves = [files.read_curve(tmp_path / name, record.curve_sha256).loss for name, record in (("usual", usual), ("whole", whole))]
     np.testing.assert_allclose(curves[1][:20], curves[0][:20], rtol=1e-4)  # rounding, which later steps amplify
-    seen = []
-    with pytest.raises(Interrupted):
-        train(
-            spec_of(corpus), corpus, folder=tmp_path / "a", machine=Machine(compiled=True), on_progress=lambda p: seen.append(p.step), should_stop=lambda: True
-        )
-    resumed = train(spec_of(corpus), corpus, folder=tmp_path / "b", attempt=2, earlier=(tmp_path / "a",))
+    resumed = resume(spec_of(corpus), tmp_path, step=1, machine=Machine(compiled=True))
     assert timeless(resumed) == timeless(whole)
     assert resumed.clock.compiled

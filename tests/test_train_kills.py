@@ -27,7 +27,7 @@ from isoflop.data import Corpus
 from isoflop.errors import StoreError
 from isoflop.runs import RunSpec
 from isoflop.store import Store, files
-from isoflop.train import checkpoint, loop
+from isoflop.train import _kept, _safetensors, checkpoint, loop
 from isoflop.train.checkpoint import Checkpoint, Writer
 
 # begun once with PyTorch, then forked: a process that has yet to import it takes seconds
@@ -44,8 +44,8 @@ class Point(NamedTuple):
 
 
 PLACES = {
-    "trunk": ("train/_kept.py", "train/_safetensors.py", "train/checkpoint.py", "store/files.py"),
-    "record": ("train/weights.py", "store/files.py"),
+    "trunk": {_kept.__file__, _safetensors.__file__, checkpoint.__file__, files.__file__},
+    "record": {files.__file__},
 }
 
 
@@ -80,7 +80,7 @@ def kill_at(point: Point) -> None:
     left = itertools.count(int(point.after), -1)
 
     def count(frame, event, _):
-        if event == "c_call" and (point.place == "checkpoint" or frame.f_code.co_filename.endswith(PLACES[point.place])) and next(left) <= 0:
+        if event == "c_call" and (point.place == "checkpoint" or frame.f_code.co_filename in PLACES[point.place]) and next(left) <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if point.place == "checkpoint":
@@ -90,20 +90,33 @@ def kill_at(point: Point) -> None:
 
 
 def attempt(ready, folder: Path, corpus_folder: Path, spec: RunSpec, *, number: int, point: Point | None) -> None:
-    """What a worker does, with a checkpoint as soon as the one before is written."""
-    loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_SHARE = 0.0, math.inf
+    """What a worker does, with a checkpoint as soon as the one before is written. It says when it is ready, and its first step."""
+    loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_SHARE, loop.LOOK_SECONDS = 0.0, math.inf, 0.0
     trunk = train.Trunk(folder / "trunk", MARKS) if point else None
     earlier = tuple(folder / f"attempt-{n}" for n in range(1, number))
     corpus = data.load(corpus_folder)
     if point and point.place != "time":
         kill_at(point)
-    ready.send(None)
-    train.train(spec, corpus, folder=folder / f"attempt-{number}", attempt=number, earlier=earlier, trunk=trunk)
+    said = [ready.send(None)]
+
+    def say(now: train.Progress) -> None:
+        if len(said) == 1:
+            said.append(ready.send(now.step))
+
+    train.train(spec, corpus, folder=folder / f"attempt-{number}", attempt=number, earlier=earlier, trunk=trunk, on_progress=say)
     os._exit(0)  # as a worker does
 
 
-def died(folder: Path, corpus: Corpus, *, number: int, point: Point | None) -> bool:
-    """Whether an attempt at a run was killed before its end."""
+class End(NamedTuple):
+    """Of an attempt at a run."""
+
+    killed: bool
+    first: int | None  # step; None if it came to none
+
+
+def tried(folder: Path, corpus: Corpus, *, number: int, point: Point | None) -> End:
+    """Begin an attempt at a run, and see how it ends."""
+    first = None
     heard, ready = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=attempt, args=(ready, folder, corpus.folder, spec_of(corpus)), kwargs={"number": number, "point": point}, daemon=True)
     process.start()
@@ -113,9 +126,15 @@ def died(folder: Path, corpus: Corpus, *, number: int, point: Point | None) -> b
         if point and point.place == "time":
             process.join(point.after)
             process.kill()
+        first = heard.recv()
     process.join(120)
     assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode != 0
+    return End(process.exitcode != 0, first)
+
+
+def furthest(folder: Path) -> int:
+    """Steps that need not be trained again: those of the furthest checkpoint that has its name, for a kill damages none."""
+    return max((int(path.name.removeprefix("step-")) for path in folder.rglob("step-*")), default=0)
 
 
 def result(folder: Path) -> tuple[dict, bytes, bytes]:
@@ -135,9 +154,10 @@ class Whole(NamedTuple):
 def whole(corpus, tmp_path_factory) -> Whole:
     """A run left alone, with neither kills nor a trunk."""
     folder = tmp_path_factory.mktemp("whole")
-    assert not died(folder, corpus, number=1, point=None)
+    assert tried(folder, corpus, number=1, point=None) == End(killed=False, first=1)
+    shutil.rmtree(folder / "attempt-1/checkpoint")
     began = time.perf_counter()
-    assert not died(folder, corpus, number=2, point=None)
+    assert tried(folder, corpus, number=2, point=None) == End(killed=False, first=1)
     return Whole(result(folder / "attempt-1"), time.perf_counter() - began)
 
 
@@ -155,9 +175,11 @@ def test_a_run_killed_at_random_points_gives_the_bytes_of_one_left_alone(corpus,
     done, met, resumed = 0, set(), 0
     folder, number = tmp_path / "0", 1
     for point in points(random.Random(kills), seconds=whole.seconds):
-        last = done >= kills
-        resumed += bool(list(folder.glob("*/checkpoint/step-*")))
-        if died(folder, corpus, number=number, point=Point("time", 60.0) if last else point):
+        last, before = done >= kills, furthest(folder)
+        end = tried(folder, corpus, number=number, point=Point("time", 60.0) if last else point)
+        assert end.first in {None, min(before + 1, spec_of(corpus).steps)}
+        resumed += (end.first or 1) > 1
+        if end.killed:
             done, number = done + 1, number + 1
             met.add(point.place)
             continue
@@ -166,7 +188,7 @@ def test_a_run_killed_at_random_points_gives_the_bytes_of_one_left_alone(corpus,
             break
         folder, number = tmp_path / str(done), 1  # it was quicker than the blow: begin again, that every kill meets a living run
     assert met == {"time", "checkpoint", "trunk", "record"}
-    assert resumed > kills / 4  # it is not just trained again from the start each time
+    assert resumed > kills / 4  # blows before the first step, and before the first checkpoint, say nothing of that
     assert sorted(step.name for step in (folder / "trunk").glob("step-*")) == [f"step-{mark:09d}" for mark in sorted(MARKS)]
 
 
@@ -244,8 +266,10 @@ def test_a_run_that_meets_a_full_disk_goes_on_to_the_same_bytes_once_there_is_ro
         for seconds in (0.0, 1e9):  # with checkpoints, which fail first; and without, so that the record does
             monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
             monkeypatch.setattr(loop, "CHECKPOINT_SHARE", math.inf)
+            told = []
             with full(disk, but_for=room):
-                why = refusal(lambda folder=folder: train.train(spec, corpus, folder=folder, attempt=2, earlier=(stopped,)))
+                why = refusal(lambda folder=folder, told=told: train.train(spec, corpus, folder=folder, attempt=2, earlier=(stopped,), on_progress=told.append))
+            assert told[0].step == before.step + 1
             if why:
                 assert why.startswith(f"no space left to write {folder}")
                 named.add(Path(why.split()[5]).name)

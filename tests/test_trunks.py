@@ -1,5 +1,9 @@
 """Runs that begin alike share their beginning, and none of them can tell: the records are those of runs trained alone."""
 
+import itertools
+import os
+import signal
+import textwrap
 import time
 
 import pytest
@@ -8,7 +12,7 @@ import torch
 from isoflop import arch, data, design, launch, study
 from isoflop.design import Text
 from isoflop.errors import StudyError
-from isoflop.launch import Finished, Started
+from isoflop.launch import Finished, Lost, Progress, Started
 from isoflop.runs import Cooldown, RunSpec, own_steps
 from isoflop.store import Store
 from isoflop.train import Trunk, checkpoint, train
@@ -78,7 +82,8 @@ def test_what_does_not_change_the_trunks_weights_makes_no_other(corpus):
     assert spec_of(corpus, 40, budget=7.0, group="noise", eval_tokens=4096, schedule=slower).trunk == spec_of(corpus, 40).trunk
 
 
-def test_a_branch_is_bit_equal_to_the_run_trained_alone_and_takes_only_its_own_steps(corpus, tmp_path):
+def test_a_branch_is_bit_equal_to_the_run_trained_alone_and_takes_only_its_own_steps(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)  # every step is reported
     specs = [spec_of(corpus, steps) for steps in STEPS]
     alone = [train(spec, corpus, folder=tmp_path / f"alone-{spec.steps}") for spec in specs]
     trunk = Trunk(tmp_path / "trunk", frozenset(spec.parting for spec in specs))
@@ -88,18 +93,21 @@ def test_a_branch_is_bit_equal_to_the_run_trained_alone_and_takes_only_its_own_s
         steps = []
         branch = train(spec, corpus, folder=tmp_path / f"branch-{spec.steps}", trunk=trunk, on_progress=lambda p, steps=steps: steps.append(p.step))
         assert timeless(branch) == timeless(before)
-        assert min(steps) > spec.parting
+        assert steps[0] == spec.parting + 1
         for name in ("curve.parquet", "weights.safetensors"):
             assert (tmp_path / f"branch-{spec.steps}" / name).read_bytes() == (tmp_path / f"alone-{spec.steps}" / name).read_bytes()
 
 
-def test_a_damaged_trunk_costs_time_and_nothing_else(corpus, tmp_path):
+def test_a_damaged_trunk_costs_time_and_nothing_else(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)
     short, long = spec_of(corpus, 40), spec_of(corpus, 100)
     trunk = Trunk(tmp_path / "trunk", frozenset({short.parting}))
     train(long, corpus, folder=tmp_path / "long", trunk=trunk)
     for file in trunk.folder.rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-9])
-    branch = train(short, corpus, folder=tmp_path / "branch", trunk=trunk)
+    steps = []
+    branch = train(short, corpus, folder=tmp_path / "branch", trunk=trunk, on_progress=lambda p: steps.append(p.step))
+    assert steps[0] == 1
     assert timeless(branch) == timeless(train(short, corpus, folder=tmp_path / "alone"))
 
 
@@ -137,18 +145,100 @@ def test_one_whose_carrier_died_carries_on_itself(corpus, tmp_path):
         assert store.claim("two", lease=60, ids={specs[0].id}).spec == specs[0]
 
 
-@pytest.mark.parametrize("launcher", ["inline", "pool"])
-def test_launchers_train_trunks_and_branches_to_the_records_of_runs_alone(corpus, tmp_path, launcher):
+def test_nobody_waits_for_one_that_goes_on_from_beyond_its_mark(corpus, tmp_path):
+    """The longest was interrupted late, then shorter budgets were added."""
+    *shorter, longest = (spec_of(corpus, steps) for steps in STEPS)
+    with Store(tmp_path) as store:
+        store.add([longest])
+        first = store.claim("one", lease=60)
+        manifest = first.folder / "checkpoint" / f"step-{shorter[0].parting:09d}" / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("{}")
+        store.release(first, reason="stopped")
+        store.add(shorter)
+        assert store.claim("one", lease=60).spec == longest
+        assert store.claim("two", lease=60).spec == shorter[0]  # the longest will not come by its mark again
+        assert store.claim("three", lease=60) is None  # but by that of the other it will
+
+
+def test_a_launcher_trains_trunks_and_branches_to_the_records_of_runs_alone(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)
     specs = [spec_of(corpus, steps, seed=seed) for seed in (1, 2) for steps in STEPS]
     events = []
     with Store(tmp_path / "study") as store, store.lock():
-        launch.get(launcher).run(store, specs, corpus.folder, workers=2, on_event=events.append)
+        launch.get("inline").run(store, specs, corpus.folder, workers=1, on_event=events.append)
         records = {record.id: record for record in store.records()}
     assert {event.id for event in events if isinstance(event, Started)} == {spec.id for spec in specs}
     assert sum(isinstance(event, Finished) for event in events) == len(specs)
+    assert {spec.id: begun(events, spec) for spec in specs} == {spec.id: [1 + (spec.parting if spec.steps < max(STEPS) else 0)] for spec in specs}
     for spec in specs[:3]:
         assert timeless(records[spec.id]) == timeless(train(spec, corpus, folder=tmp_path / spec.id))
     assert not list((tmp_path / "study/trunks").glob("*"))  # nobody needs them any more
+
+
+def begun(events, spec) -> list[int]:
+    """The first step that each attempt at a run told of."""
+    mine = [event for event in events if isinstance(event, Started | Progress) and event.id == spec.id]
+    return [after.step for event, after in itertools.pairwise(mine) if isinstance(event, Started)]
+
+
+EVERY_STEP = """
+    import sys
+    from importlib.machinery import PathFinder
+
+    class Finder(PathFinder):
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            found = super().find_spec(name, path, target) if name == "isoflop.train.loop" else None
+            if found is not None:
+                execute = found.loader.exec_module
+                found.loader.exec_module = lambda module: (execute(module), setattr(module, "LOOK_SECONDS", 0.0))
+            return found
+
+    sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.fixture
+def workers_tell_of_every_step(tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(textwrap.dedent(EVERY_STEP))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("workers_tell_of_every_step")
+def test_branches_run_at_the_same_time_and_one_that_is_killed_begins_again_where_it_parted(corpus, tmp_path, monkeypatch):
+    """The first branch to move is stopped for a while, which a second would not do if it waited for it; the second is killed."""
+    monkeypatch.setattr("isoflop.launch.pool.SILENCE", 30.0)
+    carrier, *branches = (spec_of(corpus, n, schedule=Cooldown(name="cooldown", warmup_steps=5, decay=d)) for n, d in ((420, 0.2), (400, 0.7), (380, 0.7)))
+    assert len({spec.trunk for spec in (carrier, *branches)}) == 1
+    events, stopped, killed = [], {}, []
+    with Store(tmp_path / "study") as store, store.lock():
+
+        def on_event(event):
+            events.append(event)
+            if not isinstance(event, Progress) or event.id in {carrier.id, *stopped, *killed}:
+                return
+            worker = int(next(row.owner for row in store.rows() if row.id == event.id).rsplit(" ", 1)[1])
+            if not stopped:
+                stopped[event.id] = worker
+                os.kill(worker, signal.SIGSTOP)
+            else:
+                assert not any(isinstance(e, Finished) and e.record.id in stopped for e in events)
+                killed.append(event.id)
+                os.kill(worker, signal.SIGKILL)
+                os.kill(*stopped.values(), signal.SIGCONT)
+
+        launch.get("pool").run(store, [carrier, *branches], corpus.folder, workers=2, on_event=on_event)
+        records = {record.id: record for record in store.records()}
+    assert [event.id for event in events if isinstance(event, Lost)] == killed
+    for spec in branches:
+        assert begun(events, spec) == [spec.parting + 1] * (1 + (spec.id in killed))
+        assert records[spec.id].clock.attempt == 1 + (spec.id in killed)
+    assert begun(events, carrier) == [1]
+    again = next(spec for spec in branches if spec.id in killed)
+    assert timeless(records[again.id]) == timeless(train(again, corpus, folder=tmp_path / "alone"))
+    assert not list((tmp_path / "study/trunks").glob("*"))
 
 
 def test_a_fine_grid_from_trunks_costs_less_than_half():

@@ -9,10 +9,10 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from isoflop.arch import Convention, ParamGroups, Shape
-from isoflop.errors import FitError
+from isoflop.errors import FitError, UsageError
 
 Floats = NDArray[np.float64]
 NATS = "nats per token"
@@ -96,6 +96,15 @@ class RunSpec(BaseModel):
     budget: PositiveFloat  # FLOPs aimed at
     group: Group
     label: str = ""  # the part played in a proof: "chinchilla", "gopher", "kaplan"
+
+    @model_validator(mode="after")
+    def _warms_up_before_its_end(self) -> Self:
+        if isinstance(self.schedule, Cooldown) and self.schedule.warmup_steps >= self.steps:
+            raise UsageError(
+                f"a warm-up of {self.schedule.warmup_steps} steps does not end in a run of {self.steps}, so that its rate would never cool down. "
+                "Take a shorter warm-up or more tokens."
+            )
+        return self
 
     @property
     def id(self) -> str:

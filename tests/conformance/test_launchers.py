@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from isoflop.errors import CorpusError, TrainError, UnknownNameError
 from isoflop.launch import Event, Finished, Lost, Progress, Started, View
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.store import Store
+from isoflop.train import checkpoint
 
 LAUNCHERS = _registry.names("isoflop.launch")
 
@@ -249,15 +251,32 @@ def test_ten_kills_of_the_driver_at_random_moments_change_no_record(corpus, tmp_
     assert kills >= 3
 
 
+AGE = 1e6  # seconds
+
+
+def aged(folder: Path) -> int:
+    """Make the newest checkpoint in a folder one of a run that has been trained for days: who goes on from it takes that time over; its step."""
+    newest = checkpoint.newest((folder,))
+    shutil.rmtree(folder)
+    checkpoint.save(folder, newest._replace(seconds=AGE))
+    return newest.step
+
+
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_ctrl_c_writes_checkpoints_and_leaves_runs_interrupted(name, interrupted, tmp_path):
+def test_ctrl_c_writes_checkpoints_and_leaves_runs_interrupted_which_then_go_on_from_them(name, corpus, undisturbed, interrupted, tmp_path):
     assert "KeyboardInterrupt" in interrupted(name, signal.SIGINT)
-    with Store(tmp_path) as store:
+    events: list[Event] = []
+    with Store(tmp_path) as store, store.lock():
         left = [row for row in store.rows() if row.status == "interrupted"]
         assert {row.status for row in store.rows()} <= {"ok", "pending", "interrupted"}
         assert left
-        for row in left:
-            assert list((tmp_path / "runs" / row.id / "attempt-1" / "checkpoint").glob("step-*/manifest.json"))
+        kept = {row.id: aged(tmp_path / "runs" / row.id / "attempt-1" / "checkpoint") for row in left}
+        launch.get(name).run(store, long_runs(corpus), corpus.folder, workers=1, on_event=events.append)
+        assert but_for_the_clock(store.records()) == {spec.id: undisturbed[spec.id] for spec in long_runs(corpus)}
+        assert {record.id for record in store.records() if record.clock.seconds > AGE} == set(kept)
+    for run, step in kept.items():
+        first = next(event for event in events if isinstance(event, Progress) and event.id == run)
+        assert first.step >= min(step + 1, first.steps)
 
 
 def test_the_view_says_in_plain_lines_what_was_done_where_there_is_no_terminal(corpus, tmp_path):

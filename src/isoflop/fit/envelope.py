@@ -10,7 +10,7 @@ from isoflop.errors import FitError
 from isoflop.fit import _bootstrap, _checks, _curves, _frontier
 from isoflop.fit._hull import Hull
 from isoflop.fit._race import FEWEST_SIZES, FLOP_VALUES, LAST, Race
-from isoflop.fit.result import Fit, Frontier, Status
+from isoflop.fit.result import Fit, Frontier, Status, thinned
 from isoflop.laws.powerlaw import PowerLaw
 from isoflop.runs import Runs
 
@@ -83,8 +83,9 @@ def fit(runs: Runs, *, rule: str = "finished", resamples: int = _bootstrap.RESAM
         noise=_checks.noise(runs),
         noise_freedom=_checks.noise_freedom(runs),
         resamples=laws,
+        lost=resamples - len(laws),
         status=_status(law, rule, winners.size, len(laws), resamples),
-        warnings=(*lacking, *_cut_off(best), *_warnings(runs, frontier, law, winners.size)),
+        warnings=(*lacking, *_cut_off(best), *thinned(len(laws), resamples - len(laws)), *_warnings(runs, frontier, law, winners.size)),
         reach_flops=float(runs.flops.max()),
         convention=runs.convention,
         runs_digest=runs.digest,

@@ -16,7 +16,7 @@ from isoflop.fit import _additive, _akima, _bootstrap, _checks, _evidence, _prof
 from isoflop.fit._evidence import Evidence
 from isoflop.fit._redraw import FEWEST_BUDGETS, Minima
 from isoflop.fit._valley import Floor, Method, Valley, drawn, log_tokens, profiled, valleys
-from isoflop.fit.result import Fit, Frontier, Profile, Status
+from isoflop.fit.result import Fit, Frontier, Profile, Status, thinned
 from isoflop.laws.powerlaw import PowerLaw
 from isoflop.runs import Runs
 
@@ -115,6 +115,7 @@ def _told(runs: Runs, minima: Minima, drawn: tuple[PowerLaw, ...], *, estimator:
     frontier = minima.frontier
     law = _redraw.laws(frontier, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None], minima.weights)[0]
     profiles = _profiles(minima)
+    lost = minima.resamples - len(drawn) if drawn else 0  # none is drawn where nothing shows the noise
     return Fit(
         approach="isoflop",
         law=law,
@@ -126,8 +127,9 @@ def _told(runs: Runs, minima: Minima, drawn: tuple[PowerLaw, ...], *, estimator:
         noise=minima.noise,
         noise_freedom=minima.noise_freedom,
         resamples=drawn,
+        lost=lost,
         status=_status(law, profiles),
-        warnings=_warnings(runs, profiles, frontier, law),
+        warnings=(*thinned(len(drawn), lost), *_warnings(runs, profiles, frontier, law)),
         reach_flops=float(runs.flops.max()),
         convention=runs.convention,
         runs_digest=runs.digest,

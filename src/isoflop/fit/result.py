@@ -90,6 +90,7 @@ class Fit:
     dropped: tuple[Dropped, ...] = ()
     set_aside: tuple[Dropped, ...] = ()
     constants: int = 0  # fitted to the residuals, which are the smaller for them
+    lost: int = 0  # resamples that were drawn and do not count: they determined no law, or most did not
     intervals_by: str = "runs drawn with replacement within budgets"
 
     @property
@@ -100,10 +101,10 @@ class Fit:
     def interval(self, quantity: Callable[[Law], float], *, level: float = 0.8) -> tuple[float, float]:
         """Percentile interval over the resamples, of any quantity of the law; 0.8 is the paper's 10th to 90th percentile (Table 2).
 
-        NaN where there are no resamples, or too few of their laws have such a quantity.
+        NaN where there are no resamples, or too few of them determined a law that has such a quantity.
 
         Raises:
-            FitError: Too few resamples for this level: `fewest` says how many it takes.
+            FitError: Too few resamples were asked for at this level: `fewest` says how many it takes.
 
         Example:
             >>> fit.interval(lambda law: law.a)  # doctest: +SKIP
@@ -142,8 +143,10 @@ class Fit:
         return (float(low), float(high))
 
     def _check(self, level: float) -> None:
-        if 0 < len(self.resamples) < fewest(level):
-            raise FitError(f"{too_few(len(self.resamples), level)} Fit with resamples={fewest(level)} or more, or ask for a lower level.")
+        """Refuse what was asked for; of draws that were lost on the way, nobody gave the number."""
+        asked = len(self.resamples) + self.lost
+        if self.resamples and asked < fewest(level):
+            raise FitError(f"{too_few(asked, level)} Fit with resamples={fewest(level)} or more, or ask for a lower level.")
 
 
 def fewest(level: float) -> int:
@@ -157,8 +160,26 @@ def fewest(level: float) -> int:
 
 def too_few(resamples: int, level: float) -> str:
     """Why they make no interval, in words."""
-    held = 100 * (resamples - 1) / (resamples + 1)
-    return f"{resamples} resamples make no {100 * level:g} % interval: even their least and greatest hold only {held:.0f} %, and it takes {fewest(level)}."
+    return (
+        f"{resamples} resamples make no {100 * level:g} % interval: even their least and greatest hold only {_held(resamples):.0f} %, "
+        f"and it takes {fewest(level)}."
+    )
+
+
+def thinned(left: int, lost: int) -> tuple[str, ...]:
+    """A warning where draws that determined no law take away a level of whole percents that the others would have made."""
+    asked = left + lost
+    if not lost or (left and math.floor(_held(left) + 1e-9) == math.floor(_held(asked) + 1e-9)):  # as of `fewest`
+        return ()
+    if not left:
+        return (f"most of {asked} resamples determined no law, so there are no intervals. Add sizes.",)
+    held = f"between the least and the greatest of the other {left} lie {_held(left):.3g} % of what is to come"
+    return (f"{lost} of {asked} resamples determined no law; {held}, so there is no interval of a higher level. Fit with more resamples, or add sizes.",)
+
+
+def _held(resamples: int) -> float:
+    """Percent of what is to come that lie between the least and the greatest draw."""
+    return 100 * (resamples - 1) / (resamples + 1)
 
 
 def _or_nan(quantity: Callable[[Law], float], law: Law) -> float:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from isoflop.launch._death import Watch
 from isoflop.launch._means import Means
 from isoflop.store import Claim, files
 
@@ -53,6 +54,7 @@ class Process:
                 )
         except OSError as error:
             raise files.in_words(error, log) from error
+        self._watch = Watch(log)
 
     @property
     def pid(self) -> int:
@@ -66,6 +68,7 @@ class Process:
     def train(self, claim: Claim, *, micro: int = 1) -> None:
         """Have it train a run, a batch in so many parts."""
         self.claim = claim
+        self._watch = Watch(self.log)
         self._send(
             {
                 "spec": claim.spec.model_dump(mode="json"),
@@ -119,15 +122,17 @@ class Process:
             self._process.kill()
             return self._process.wait()
 
+    def starved(self, status: int) -> bool | None:
+        """Whether it died of a lack of memory; None where nobody can say."""
+        return False if self.verdict else self._watch.starved(status)
+
     def cause(self, status: int) -> str:
         """Why it died, in words."""
         if self.verdict:
             return self.verdict
-        if status >= 0:
-            return f"its worker ended by itself (exit status {status}){self.last_words()}"
-        name = signal.Signals(-status).name
-        hint = "; the system does that when memory runs out" if name == "SIGKILL" else ""
-        return f"its worker was killed by {name}{hint}{self.last_words()}"
+        hint = {True: "; memory had run out", None: "; the system does that when memory runs out", False: ""}[self.starved(status)]
+        end = f"ended by itself (exit status {status})" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        return f"its worker {end}{hint}{self.last_words()}"
 
     def last_words(self) -> str:
         """The end of its log, or the last line there that speaks of an error."""

@@ -21,7 +21,8 @@ class Worker(Protocol):
 class Room:
     """Memory of the machine, shared out among workers on its CPU.
 
-    A run's batch is halved only if the run could not have it whole with the machine to itself, so that results do not depend on what else runs.
+    A run's batch is halved only if the run could not have it whole with the machine to itself, so that results do not depend on what else runs; and where the
+    system has ended its worker for want of memory.
     """
 
     def __init__(self, specs: Iterable[RunSpec]) -> None:
@@ -58,12 +59,22 @@ class Room:
         troubles = []
         for id_ in ids & self._needs.keys():
             try:
-                self._halvings[id_] = _memory.halvings(self._specs[id_], room)
-                self._needs[id_] = _memory.need(self._specs[id_], halvings=self._halvings[id_]).total
+                self._divide(id_, max(self._halvings[id_], _memory.halvings(self._specs[id_], room)))
             except TrainError as error:
                 troubles.append(error)
         if troubles and len(troubles) == len(ids & self._needs.keys()):
             raise troubles[0]
+
+    def halve(self, id_: str) -> int:
+        """Parts that a run's batch is worked through in from now on, twice as many as before; 0 if it was one sequence at a time already."""
+        spec = self._specs[id_]
+        if id_ not in self._halvings or 2 ** self._halvings[id_] >= spec.batch // spec.shape.context:
+            return 0
+        self._divide(id_, self._halvings[id_] + 1)
+        return 1 << self._halvings[id_]
+
+    def _divide(self, id_: str, halvings: int) -> None:
+        self._halvings[id_], self._needs[id_] = halvings, _memory.need(self._specs[id_], halvings=halvings).total
 
     def _free(self, workers: Sequence[Worker]) -> float:
         return _memory.free([w.pid for w in workers])

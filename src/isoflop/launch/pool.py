@@ -1,7 +1,8 @@
 """Trains in a process for every core of this machine: long-lived single-threaded workers, the largest runs first.
 
 Only this driver opens the store. Workers are told what to train through a pipe, and say what they did; a worker that dies is
-noticed by the end of its pipe, at once, and its run goes on elsewhere from its last checkpoint.
+noticed by the end of its pipe, at once, and its run goes on elsewhere from its last checkpoint. Where the system ended it for want of memory, its batch is
+from then on worked through in twice as many parts; that counts as a failure of the run only once it is one sequence at a time.
 """
 
 import contextlib
@@ -51,6 +52,7 @@ class _Pool:
         self._pipes = selectors.DefaultSelector()
         self._started = 0
         self._stillborn = 0
+        self._killed: set[str] = set()  # runs of which a worker was killed, nobody knows why
         self._renewed = time.monotonic()
 
     def work(self, workers: int) -> None:
@@ -108,8 +110,8 @@ class _Pool:
                 claim = self._store.claim(f"{owner()}, worker {worker.pid}", lease=LEASE, ids=parts.keys())
                 if claim is None:
                     return
-                self._on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
                 worker.train(claim, micro=parts[claim.spec.id])
+                self._on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
 
     def _fits(self, worker: Process, ids: Collection[str]) -> Mapping[str, int]:
         """Those of the runs that there is memory for, and in how many parts a batch of theirs."""
@@ -187,11 +189,32 @@ class _Pool:
             if self._stillborn >= STILLBORN:
                 raise TrainError(f"workers die before they can train: {worker.cause(status)}. The whole story is in {worker.log}; mend that, then start again.")
         elif -status in NO_FAULT:
-            claim = worker.put_down()
-            self._store.release(claim, reason=worker.cause(status))
-            self._on_event(Lost(id=claim.spec.id, attempt=claim.attempt, reason=worker.cause(status)))
+            self._give_back(worker.put_down(), worker.cause(status))
+        elif self._starved(worker, status):
+            self._divide(worker.put_down(), worker.cause(status))
         else:
             self._fail(worker.put_down(), worker.cause(status))
+
+    def _starved(self, worker: Process, status: int) -> bool:
+        """Whether a worker died of a lack of memory. Where nobody says, a run's first kill may be anybody's; the second is taken for one."""
+        assert worker.claim is not None
+        found, id_ = worker.starved(status), worker.claim.spec.id
+        if found is None:
+            found = id_ in self._killed
+            self._killed.add(id_)
+        return found
+
+    def _divide(self, claim: Claim, reason: str) -> None:
+        """Have a run go on with its batch in smaller parts; where there are none, it has failed once. On a card parts would not spare the system's memory."""
+        parts = self._room.halve(claim.spec.id) if self._room else 0
+        if parts:
+            self._give_back(claim, f"{reason}; from now on its batch is worked through in {parts} parts")
+        else:
+            self._fail(claim, f"{reason}; its batch cannot be worked through in smaller parts")
+
+    def _give_back(self, claim: Claim, reason: str) -> None:
+        self._store.release(claim, reason=reason)
+        self._on_event(Lost(id=claim.spec.id, attempt=claim.attempt, reason=reason))
 
     def _fail(self, claim: Claim, reason: str) -> None:
         record = self._store.fail(claim, reason=reason)

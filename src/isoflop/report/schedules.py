@@ -1,5 +1,7 @@
 """What one learning-rate schedule for all lengths does to the exponent: the same grid, trained both ways."""
 
+import math
+
 from isoflop.fit import Fit
 from isoflop.published import kaplan
 from isoflop.report.fits import both, edges
@@ -24,6 +26,8 @@ def sentence(matched: Fit, overlong: Fit, *, level: float) -> str:
     (own, inside), (one, other) = both(matched, level)[0], both(overlong, level)[0]
     if inside[0] <= one <= inside[1] or other[0] <= own <= other[1]:
         return f"One schedule for all lengths gives a = {one:.2f}, where matched ones give {own:.2f}: no more apart than chance allows here."
+    if not all(map(math.isfinite, (*inside, *other))):
+        return f"One schedule for all lengths gives a = {one:.2f}, where matched ones give {own:.2f}; without intervals of both, that may be chance."
     way = "larger" if one > own else "smaller"
     return (
         f"Runs that stop before their rate has come down, or soon after the warm-up, look worse than they are: one schedule for all "

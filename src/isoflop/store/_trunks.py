@@ -1,7 +1,7 @@
 """What runs that begin alike have in common: the checkpoints of their trunk, and which of them may start.
 
-Of the runs of a trunk one carries it, the longest that is free: it leaves a checkpoint wherever another parts from it. The others wait for theirs. It
-is only a saving: a run whose trunk is lost or damaged trains from its own start, to the same bits.
+Of the runs of a trunk one carries it, the longest that is free: it leaves a checkpoint wherever another parts from it. The others wait for theirs,
+unless it goes on from beyond that place. It is only a saving: a run whose trunk is lost or damaged trains from its own start, to the same bits.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def ready(row: Row, siblings: Iterable[Row], study: Path, *, now: float) -> bool
     if row.spec.parting <= reached:
         return True
     carriers = (other for other in siblings if other.status == "running" and other.lease_until >= now and other.id != row.id)
-    return not any(other.spec.parting >= row.spec.parting for other in carriers)
+    return not any(other.spec.parting >= row.spec.parting > _passed(study, other.id) for other in carriers)
 
 
 def clear(rows: Iterable[Row], study: Path) -> None:
@@ -41,7 +41,12 @@ def clear(rows: Iterable[Row], study: Path) -> None:
             shutil.rmtree(trunk, ignore_errors=True)
 
 
-def _steps(trunk: Path) -> Iterable[int]:
-    for manifest in trunk.glob("step-*/manifest.json"):  # the last file of a checkpoint to be written
+def _passed(study: Path, run: str) -> int:
+    """Steps that a run has behind it, by its own checkpoints: what it goes on from there, it does not pass again."""
+    return max((step for kept in (study / "runs" / run).glob("attempt-*/checkpoint") for step in _steps(kept)), default=0)
+
+
+def _steps(kept: Path) -> Iterable[int]:
+    for manifest in kept.glob("step-*/manifest.json"):  # the last file of a checkpoint to be written
         with contextlib.suppress(ValueError):
             yield int(manifest.parent.name.removeprefix("step-"))

@@ -32,7 +32,7 @@ def write(path: Path, data: bytes) -> None:
     """
     aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_durably(path.parent)
         with aside.open("wb") as file:
             file.write(data)
             file.flush()
@@ -112,10 +112,18 @@ def make_folder(folder: Path) -> Path:
         StoreError: It cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_durably(folder)
     except OSError as error:
         raise in_words(error, folder) from error
     return folder
+
+
+def make_durably(folder: Path) -> None:
+    """The folder and its parents, so that a power cut leaves their names too."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
 
 
 def in_words(error: OSError, path: Path) -> StoreError:

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -28,7 +28,6 @@ from isoflop.train import _machine, _safetensors
 
 TENSORS, MANIFEST = "state.safetensors", "manifest.json"
 LONGEST = 1 << 20  # bytes of a manifest; a longer file is none of ours, and not read
-FIRST = {"step", "seconds", "bytes", "sha256"}  # all that a manifest said before it had a digest of its own
 
 versions = functools.cache(_machine.versions)
 
@@ -65,32 +64,37 @@ def place(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}"
 
 
-def write(folder: Path, checkpoint: Checkpoint) -> None:
+def write(folder: Path, checkpoint: Checkpoint, *, run: str | None = None) -> None:
     """Write a checkpoint, its tensors on the CPU; it has its name only once it would outlive a power cut.
+
+    Args:
+        folder: Made if it is not there.
+        checkpoint: Not written if there is a sound one of that step already.
+        run: Whose that one must be to stay; None for anybody's.
 
     Raises:
         StoreError: No space, or the folder cannot be written; nothing is left behind.
     """
     target = place(folder, checkpoint.step)
     try:
-        _make(folder)
+        files.make_durably(folder)
         with _part(target) as part:
             _fill(part, checkpoint)
-            _rename(part, folder, checkpoint.step)
+            _rename(part, target, stays=lambda: read(folder, checkpoint.step, run=run) is not None)
         files.sync(folder)
     except OSError as error:
         raise files.in_words(error, target) from error
 
 
-def read(folder: Path, step: int) -> Checkpoint | None:
-    """The checkpoint after some steps; None if it is not there, or not what was written."""
+def read(folder: Path, step: int, *, run: str | None = None) -> Checkpoint | None:
+    """The checkpoint after some steps; None if it is not there, not what was written, or of another run than the one asked for."""
     path = place(folder, step)
     try:
         manifest = _manifest(path / MANIFEST)
-        if manifest.step != step:
-            return None  # it is of another
+        if manifest.step != step or run not in {None, manifest.notes.get("run")}:
+            return None
         return Checkpoint(step, manifest.seconds, _safetensors.tensors(_payload(path / TENSORS, manifest)), manifest.notes)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -138,23 +142,16 @@ def _locked(target: Path) -> tuple[Path, int]:
             os.close(handle)  # before it was locked another writer took it for a dead one's
 
 
-def _rename(part: Path, folder: Path, step: int) -> None:
+def _rename(part: Path, target: Path, *, stays: Callable[[], bool]) -> None:
     """Give a part its name. A run has one state after a number of steps: if it is here already, that one stays."""
-    target = place(folder, step)
     for _ in range(3):  # other writers may do the same meanwhile
         with contextlib.suppress(OSError):
             part.rename(target)
             return
-        if read(folder, step) is not None:
+        if stays():
             return
         remove(target)
     part.rename(target)
-
-
-def _make(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        files.sync(folder.parent)
 
 
 def _fill(part: Path, checkpoint: Checkpoint) -> None:
@@ -187,11 +184,10 @@ def _put(path: Path, pieces: Iterable[bytes | memoryview]) -> tuple[str, int]:
 def _manifest(path: Path) -> _Manifest:
     data = bytes(_bytes(path, at_most=LONGEST))
     fields = json.loads(data)
-    if set(fields) != FIRST:
-        claimed = fields.pop("digest")
-        if claimed != _digest(fields) or data != files.canonical(fields | {"digest": claimed}):  # the last digit of a number may change no value
-            raise ValueError("its digest does not match its content")
-    found = _Manifest(fields["step"], fields["seconds"], fields.get("notes", {}), fields["bytes"], fields["sha256"])
+    claimed = fields.pop("digest")
+    if claimed != _digest(fields) or data != files.canonical(fields | {"digest": claimed}):  # the last digit of a number may change no value
+        raise ValueError("its digest does not match its content")
+    found = _Manifest(fields["step"], fields["seconds"], dict(fields["notes"]), fields["bytes"], fields["sha256"])
     if not math.isfinite(found.seconds):
         raise ValueError("a time that is no number")
     return found

@@ -22,10 +22,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 
 @contextlib.contextmanager
 def settled(threads: int, *, deterministic: bool = False) -> Iterator[None]:
-    """Threads, and what makes a step quick without changing a digit that matters; denormals and algorithms are as usual again afterwards."""
+    """Threads, and what makes a step quick without changing a digit that matters; denormals and algorithms are as they were afterwards.
+
+    Denormals are nothing on one thread alone. Of several, those begun before keep to what they were begun with, so that the bits of a run would depend on
+    what its process did before.
+    """
     torch.set_num_threads(threads)
     _keep_memory()
-    torch.set_flush_denormal(True)
+    flushed = _flushes()
+    torch.set_flush_denormal(threads == 1)
     usual = torch.are_deterministic_algorithms_enabled()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS may sum in another order: docs.nvidia.com/cuda/cublas, Results Reproducibility
@@ -33,8 +38,13 @@ def settled(threads: int, *, deterministic: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushed)
         torch.use_deterministic_algorithms(usual)
+
+
+def _flushes() -> bool:
+    """Whether this thread takes denormals for nothing; PyTorch sets that and does not tell it."""
+    return bool(torch.full((), 2.0**-140) * 1.0 == 0)
 
 
 @functools.cache

@@ -27,6 +27,7 @@ class Writer:
         self,
         folder: Path,
         *,
+        run: str | None = None,
         keep: int | None = KEEP,
         every: float = 0.0,
         share: float = math.inf,
@@ -36,18 +37,19 @@ class Writer:
 
         Args:
             folder: Made when the first is written.
+            run: The id that its checkpoints note. Those of another run are none of the `keep`: they go once one of this run is durable. None: all count.
             keep: How many; None for all.
             every: Seconds between checkpoints, at least.
             share: Of the time since now, at most, that checkpoints may cost.
             earlier: Folders of earlier attempts at the run; emptied once this one holds all that it is to keep.
         """
         self.folder = folder
-        self._keep, self._every, self._share, self._earlier = keep, every, share, earlier
+        self._run, self._keep, self._every, self._share, self._earlier = run, keep, every, share, earlier
         self._began = self._last = time.perf_counter()
         self._copying = self._writing = self._price = 0.0
         self._thread: threading.Thread | None = None
         self._trouble: Exception | None = None
-        self._sound: set[int] | None = None  # steps known to be whole, once something was written
+        self._sound: set[int] | None = None  # steps known to be whole and of the run, once something was written
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +144,8 @@ class Writer:
     def _write(self, checkpoint: Checkpoint) -> None:
         if self._sound is None:
             _kept.clear(self.folder)
-            self._sound = set() if self._keep is None else {step for step in steps(self.folder) if at(self.folder, step)}
-        _kept.write(self.folder, checkpoint)
+            self._sound = set() if self._keep is None else {step for step in steps(self.folder) if _kept.read(self.folder, step, run=self._run)}
+        _kept.write(self.folder, checkpoint, run=self._run)
         self._sound.add(checkpoint.step)
         if self._keep is not None:
             self._prune(sorted(self._sound)[-self._keep :])
@@ -170,10 +172,10 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | None = KEEP) -> No
     Writer(folder, keep=keep).save(checkpoint)
 
 
-def newest(folders: Iterable[Path]) -> Checkpoint | None:
-    """The furthest checkpoint in any of the folders that is whole and unaltered; damaged ones are passed over."""
+def newest(folders: Iterable[Path], *, run: str | None = None) -> Checkpoint | None:
+    """The furthest checkpoint in any of the folders that is whole and unaltered, and of that run if one is named; others are passed over."""
     found = sorted(((step, i, folder) for i, folder in enumerate(folders) for step in steps(folder)), reverse=True)
-    return next((c for step, _, folder in found if (c := _kept.read(folder, step)) is not None), None)
+    return next((c for step, _, folder in found if (c := _kept.read(folder, step, run=run)) is not None), None)
 
 
 def at(folder: Path, step: int) -> Checkpoint | None:

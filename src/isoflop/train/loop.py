@@ -68,7 +68,7 @@ def train(
     Args:
         spec: What to train.
         corpus: Tokens, with the digest that the spec names.
-        folder: Where record.json, curve.parquet, weights.safetensors and checkpoints go.
+        folder: Where record.json, curve.parquet, weights.safetensors and checkpoints go. Checkpoints of another run there make way for this one's.
         attempt: How often this run was begun, this time included.
         earlier: Folders of earlier attempts; their checkpoints are read, and removed once this attempt has as many of its own.
         trunk: What it shares with other runs; read from and added to. The result does not depend on it.
@@ -86,9 +86,12 @@ def train(
         raise CorpusError(f"the text has changed: run {spec.id} wants {spec.data}, but {corpus.folder} holds {corpus.digest}. Design the study again.")
     tell, stop = on_progress or (lambda _: None), should_stop or (lambda: False)
     with _machine.settled(spec.threads, deterministic=machine.deterministic):
-        state = State.begin(spec, corpus, resume=_furthest(spec, folder, earlier, trunk), machine=machine)
+        resume = _furthest(spec, folder, earlier, trunk)
+        machine.world.check_start(resume.step if resume else 0)
+        state = State.begin(spec, corpus, resume=resume, machine=machine)
         try:
-            writer = Writer(folder / "checkpoint", every=CHECKPOINT_SECONDS, share=CHECKPOINT_SHARE, earlier=tuple(f / "checkpoint" for f in earlier))
+            before = tuple(f / "checkpoint" for f in earlier)
+            writer = Writer(folder / "checkpoint", run=spec.id, every=CHECKPOINT_SECONDS, share=CHECKPOINT_SHARE, earlier=before)
             _run(state, writer, trunk, tell, stop)
             record = _record(state, corpus, attempt, score=_score(state, corpus, tell), reason="")
         except Diverged as reason:
@@ -110,9 +113,7 @@ def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8, machine: 
 
 def _furthest(spec: RunSpec, folder: Path, earlier: tuple[Path, ...], trunk: Trunk | None) -> Checkpoint | None:
     """The checkpoint to go on from: the run's own, or what it has in common with others."""
-    own = checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier)))
-    if own is not None and own.notes.get("run", spec.id) != spec.id:
-        own = None  # of another run that was trained in this folder
+    own = checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier)), run=spec.id)
     if trunk is None or (own is not None and own.step >= spec.parting):
         return own
     steps = (step for step in reversed(checkpoint.steps(trunk.folder)) if step <= spec.parting)

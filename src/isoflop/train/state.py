@@ -43,7 +43,7 @@ class State:
     Attributes:
         step: Steps done.
         seconds: Of training, over all attempts.
-        losses: Of shape (steps,), nats per token, on the CPU but for those since the last look.
+        losses: Of shape (steps,), nats per token, on the machine's device; those of steps to come are NaN.
         micro: Parts that a batch is worked through in, for want of memory; the gradients are those of the whole up to rounding.
     """
 
@@ -87,7 +87,7 @@ class State:
             try:
                 loss = self._gradients()
                 break
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error) or self.machine.world.size > 1:  # one process that halves by itself would leave the others waiting
                     raise
                 self._halve()
@@ -186,5 +186,6 @@ def _whole(value: object) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # the CPU's allocator raises a bare RuntimeError
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    # the CPU's allocator raises a bare RuntimeError, and PyTorch makes one of C++'s own exception
+    words = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in words)

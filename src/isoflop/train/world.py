@@ -26,6 +26,9 @@ class World(Protocol):
     first: bool  # whether this process writes the files
     size: int  # processes
 
+    def check_start(self, step: int) -> None:
+        """Whether all processes go on from the same step; to be asked before anything else is exchanged."""
+
     def place(self, module: nn.Module, settings: AdamW | Muon) -> tuple[nn.Module, Optimizer]:
         """The module as it is to be called, and the optimiser of its parameters."""
 
@@ -46,6 +49,9 @@ class Alone:
     """One process."""
 
     first, size = True, 1
+
+    def check_start(self, step: int) -> None:
+        pass
 
     def place(self, module: nn.Module, settings: AdamW | Muon) -> tuple[nn.Module, Optimizer]:
         return module, optim.make(module, settings)
@@ -72,6 +78,21 @@ class Together:
         self._parallel, self._device = parallel, device
         self._rank, self.size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.first = self._rank == 0
+
+    def check_start(self, step: int) -> None:
+        """As `World.check_start`.
+
+        Raises:
+            TrainError: They do not; raised in all of them.
+        """
+        ends = torch.tensor([step, -step], device=self._device)
+        torch.distributed.all_reduce(ends, op=torch.distributed.ReduceOp.MAX)
+        most, least = int(ends[0]), -int(ends[1])
+        if most != least:
+            raise TrainError(
+                f"the processes of this run would go on from different steps, {least} to {most}, with gradients of different batches. Each looks for "
+                "checkpoints in its own FOLDER, and these are not the same: give all of them one folder, on a disk that they share, and start again."
+            )
 
     def place(self, module: nn.Module, settings: AdamW | Muon) -> tuple[nn.Module, Optimizer]:
         """As `World.place`.
