@@ -170,7 +170,7 @@ def points(draw: random.Random, *, seconds: float) -> Iterator[Point]:
         yield Point("record", draw.randrange(60))
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_points_gives_the_bytes_of_one_left_alone(corpus, whole, tmp_path, kills):
     done, met, resumed = 0, set(), 0
     folder, number = tmp_path / "0", 1
@@ -325,7 +325,8 @@ def test_two_processes_that_race_for_one_study_train_every_run_once(corpus, tmp_
     for racer in racers:
         racer.join(60)
     assert [racer.exitcode for racer in racers] == [-signal.SIGKILL if i == first else 0 for i in range(3)]
-    said = [line for name in ("one", "two", "three") for line in (tmp_path / name).read_text().splitlines()]
+    told = [path for name in ("one", "two", "three") if (path := tmp_path / name).exists()]  # the last has nothing to say where all is done
+    said = [line for path in told for line in path.read_text().splitlines()]
     assert len(specs) - 1 <= said.count("Finished") <= len(specs)  # the one it was killed with may have been accepted unsaid
     refused = [line for line in said if line not in {"Started", "Progress", "Finished"}]
     assert refused

@@ -206,6 +206,7 @@ def workers_tell_of_every_step(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers_tell_of_every_step")
 def test_branches_run_at_the_same_time_and_one_that_is_killed_begins_again_where_it_parted(corpus, tmp_path, monkeypatch):
     """The first branch to move is stopped for a while, which a second would not do if it waited for it; the second is killed."""

@@ -1,6 +1,7 @@
 """Finds a menu's entry by the name the user types: one file or folder, one choice."""
 
 import difflib
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -11,8 +12,12 @@ from isoflop.errors import UnknownNameError
 
 def names(menu: str) -> tuple[str, ...]:
     """Names of the public modules in a menu package such as "isoflop.laws"."""
-    package = importlib.import_module(menu)
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
+    return _public(tuple(importlib.import_module(menu).__path__))
+
+
+@functools.cache
+def _public(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_")))
 
 
 def load(menu: str, name: str, *, noun: str) -> ModuleType:
