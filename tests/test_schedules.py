@@ -13,6 +13,7 @@ import pytest
 
 import isoflop
 from isoflop import cli, fit, plan
+from isoflop.fit.asked import Asked
 from isoflop.report import page, schedules
 from isoflop.report.results import Results
 from isoflop.runs import Clock, Curve, RunRecord, RunSpec
@@ -180,6 +181,14 @@ def test_the_table_has_both_and_kaplans_and_the_command_prints_it(bent):
     assert f"| one schedule for all lengths | {' | '.join(cells['one schedule for all lengths'])} |" in said
     assert f"| a schedule that ends with each run | {' | '.join(cells['a schedule that ends with each run'])} |" in said
     assert schedules.sentence(own, one, level=LEVEL) in said
+
+
+def test_both_are_fitted_as_asked(bent):
+    one, parabola = bent.work.overlong(Asked(choices=fit.Choices(method="akima"), resamples=19, seed=3)), bent.work.overlong(Asked(resamples=19, seed=3))
+    assert "Akima" in one.estimator
+    assert "Akima" not in parabola.estimator
+    assert len(parabola.resamples) == 19
+    assert "90 % intervals" in " ".join(printed("fit", bent.work.folder, "--level", "0.9", "--markdown").split())
 
 
 def test_the_page_shows_it_where_there_is_one(bent):

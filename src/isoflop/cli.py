@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
 
-    from isoflop.fit import Fits
+    from isoflop.fit import Fit, Fits
     from isoflop.launch import Means
     from isoflop.plan.question import Answer, Question
     from isoflop.plan.request import Request
@@ -435,8 +435,8 @@ def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
     for table in shown:
         _print_table(table, markdown=markdown)
         out.print()
-    if found.study is not None:
-        _print_schedules(fits, found.study, markdown=markdown)
+    if found.overlong is not None:
+        _print_schedules(fits, found.overlong, level=level, markdown=markdown)
     for name, reason in fits.left_out:
         err.print(f"note: {name} is left out: {reason}", soft_wrap=True)
     _warn(fits, accounted=True)
@@ -786,17 +786,17 @@ def _print_fits(fits: "Fits", work: "Workspace") -> None:
     from isoflop.report import tables
 
     _print_table(tables.approaches(fits.fits, work.plan(fits=fits, extrapolate=True), fits.left_out))
-    _print_schedules(fits, work)
+    _print_schedules(fits, work.overlong())
     _warn(fits)
 
 
-def _print_schedules(fits: "Fits", work: "Workspace", *, markdown: bool = False) -> None:
+def _print_schedules(fits: "Fits", overlong: "Fit | None", *, level: float | None = None, markdown: bool = False) -> None:
     from isoflop.report import schedules
     from isoflop.report.results import LEVEL
 
-    matched, overlong = next((fit for fit in fits if fit.approach == "isoflop"), None), work.overlong()
+    matched = next((fit for fit in fits if fit.approach == "isoflop"), None)
     if matched is not None and overlong is not None:
-        _print_table(schedules.table(matched, overlong, level=LEVEL), markdown=markdown)
+        _print_table(schedules.table(matched, overlong, level=level or LEVEL), markdown=markdown)
 
 
 def _warn(fits: "Fits", *, accounted: bool = False) -> None:

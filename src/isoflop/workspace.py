@@ -70,6 +70,7 @@ class Found:
     flops: float
     limits: tuple[Limits, ...]  # of Approach 3; none where nobody asked
     study: "Workspace | None" = None
+    overlong: Fit | None = None  # Approach 2, made alike, over a study's grid on one schedule for all lengths
 
 
 def find(path: Path, words: Asked | None = None, *, folder: Path | None = None, on_progress: Callable[[str, float], None] | None = None) -> Found:
@@ -105,7 +106,8 @@ def _of_study(work: "Workspace", words: Asked, on_progress: Callable[[str, float
     account = Account.of(runs, f"the study {work.study.name}")
     fits = asked.fits(runs, words, on_progress=on_progress)
     limits = asked.limits(runs, words, fits, flops)
-    return Found(fits=fits, runs=runs, account=account, flops=flops, limits=limits, study=work)
+    overlong = work.overlong(words)
+    return Found(fits=fits, runs=runs, account=account, flops=flops, limits=limits, study=work, overlong=overlong)
 
 
 def _read(path: Path, words: Asked, on_progress: Callable[[str, float], None] | None) -> Runs:
@@ -297,14 +299,16 @@ class Workspace:
         """The three approaches over the sweep."""
         return fit.fit_all(self.runs())
 
-    def overlong(self) -> Fit | None:
+    def overlong(self, words: Asked | None = None) -> Fit | None:
         """Approach 2 over the same grid on one schedule for all lengths; None if the study does not train it, or it determines nothing."""
         if not self.study.overlong:
             return None
+        words = words or Asked()
         records = self.records(self._as_trained(self.design().specs, SWEEP))
         try:
             with Store(self.folder) as store:
-                return fit.fit(Runs.from_records(records, curve=store.curve, groups=("overlong",)), approach="isoflop")
+                runs = Runs.from_records(records, curve=store.curve, groups=("overlong",))
+            return words.choices.make(runs, "isoflop", resamples=words.resamples, seed=words.seed)
         except FitError:
             return None
 
