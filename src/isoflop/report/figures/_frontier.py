@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from isoflop import units
 from isoflop.errors import FitError
-from isoflop.fit.result import Fit, Frontier
+from isoflop.fit.result import Fit, Frontier, fewest
 from isoflop.laws import Allocation, Law
 from isoflop.report.figures import _axes, _look
 from isoflop.report.figures._axes import Domain, Place
@@ -49,8 +49,8 @@ def best(law: Law, budgets: Floats, quantity: Quantity) -> Floats:
 
 
 def band(fit: Fit, quantity: Quantity, budgets: Floats) -> tuple[Floats, Floats]:
-    """10th and 90th percentile of the optimum over the resamples at each budget; empty where there are none."""
-    if not fit.resamples:
+    """10th and 90th percentile of the optimum over the resamples at each budget; empty where there are too few to tell."""
+    if len(fit.resamples) < fewest(LEVEL):
         return np.empty(0), np.empty(0)
     values = np.stack([best(law, budgets, quantity) for law in fit.resamples])
     with warnings.catch_warnings():
