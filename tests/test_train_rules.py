@@ -134,6 +134,7 @@ def test_what_cannot_be_compiled_does_not_pay_and_is_not_tried_again(corpus, tmp
 @OF_TORCH
 def test_a_shape_is_compiled_measured_and_kept_for_the_other_runs(corpus, tmp_path):
     kept = tmp_path / "kept.json"
+    torch._dynamo.reset()  # what another test had compiled would be taken
     torch._dynamo.utils.counters.clear()
     answer = compiled_nowhere(corpus, kept)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
