@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import Akima1DInterpolator
 
@@ -432,6 +432,7 @@ def test_an_unknown_method_or_kind_of_intervals_gets_the_list():
     huge=st.sampled_from([1.0, 1e-200, 1e150, 1e250]),
     window=st.sampled_from([None, 0.0, 0.5, math.inf]),
 )
+@example(seed=193, method="akima", huge=1e150, window=None)  # a minimum 1e-324 of another
 def test_whatever_the_numbers_there_is_a_finite_law_or_a_refusal(seed, method, huge, window):
     rng = np.random.default_rng(seed)
     rows, budgets, sizes = rng.integers(1, 40), rng.integers(1, 5), rng.integers(1, 8)

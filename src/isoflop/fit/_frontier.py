@@ -54,7 +54,7 @@ def decay(x: Floats, loss: Floats, weights: Floats) -> Decay:
     the grid, or squares not halved say that E is not determined: five budgets over a decade often do not.
     """
     scale = loss.max(axis=1)
-    loss = loss / scale[:, None]  # whatever their unit, squares are finite
+    loss = np.maximum(loss / scale[:, None], np.finfo(float).tiny)  # whatever their unit, squares are finite; logs, where one is nothing beside another, too
     plain = line(np.log(x), np.log(loss), weights)
     middle = np.exp(plain.middle)
     plain_squares = (weights * (loss - middle[:, None] * x[None, :] ** plain.slope[:, None]) ** 2).sum(axis=1)
