@@ -70,7 +70,7 @@ def study(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory, worker_id) -> tuple[Path, str]:
+def shared_study(tmp_path_factory, worker_id) -> tuple[Path, str]:
     """The folder of the study above, run to its end once for all test processes, and what the command printed; to be read alone."""
     root = tmp_path_factory.getbasetemp()
     root = (root if worker_id == "master" else root.parent) / "whole"
@@ -86,9 +86,9 @@ def whole(tmp_path_factory, worker_id) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(study, whole) -> Path:
+def undisturbed(study, shared_study) -> Path:
     """A copy of that folder, beside this process's own study."""
-    return shutil.copytree(whole[0], study.parent / "undisturbed")
+    return shutil.copytree(shared_study[0], study.parent / "undisturbed")
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from isoflop.errors import FitError, StudyError
 from isoflop.store import files
 
 
-def test_one_command_ends_with_the_answer_and_where_the_report_is(whole):
-    folder, out = whole
+def test_one_command_ends_with_the_answer_and_where_the_report_is(shared_study):
+    folder, out = shared_study
     assert "With 6e9 FLOPs on this text, train a model of about" in " ".join(out.split())
     assert f"Report: {folder / 'report/report.html'}" in out
     assert (folder / "report/report.html").stat().st_size > 100_000
