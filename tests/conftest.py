@@ -91,6 +91,17 @@ def undisturbed(study, shared_study) -> Path:
     return shutil.copytree(shared_study[0], study.parent / "undisturbed")
 
 
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A small text as bytes; a module with texts of its own has its own."""
+    from isoflop import data  # and torch, which most tests do without
+
+    folder = tmp_path_factory.mktemp("corpus")
+    text = "\n".join(f"line {i}: the quick brown fox jumps over {i * i} lazy dogs and {i % 7} hens" for i in range(4000))
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    return data.prepare((str(folder / "text.txt"),), folder=folder / "data", tokenizer="bytes", validation=0.2, seed=0)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference data beside the checkout; tests that need it are skipped where it is absent."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from isoflop import arch, data, launch
+from isoflop import arch, launch
 from isoflop.arch import Shape
 from isoflop.arch._memory import live_bytes
 from isoflop.errors import TrainError, UsageError
@@ -22,14 +22,6 @@ from isoflop.train import train
 
 SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 BYTES = 256  # vocabulary
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    text = "\n".join(f"line {i}: the quick brown fox jumps over {i * i} lazy dogs and {i % 7} hens" for i in range(4000))
-    (folder / "text.txt").write_text(text, encoding="utf-8")
-    return data.prepare((str(folder / "text.txt"),), folder=folder / "data", tokenizer="bytes", validation=0.2, seed=0)
 
 
 def spec_of(corpus, *, family="llama", d_model=8, context=32, batch=256, steps=10, vocab=BYTES, seed=0) -> RunSpec:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from isoflop import arch, data
+from isoflop import arch
 from isoflop.arch.llama.module import Llama
 from isoflop.errors import CorpusError, StoreError, TrainError, UsageError
 from isoflop.runs import AdamW, Cosine, Muon, RunSpec
@@ -22,14 +22,6 @@ from isoflop.train.compiling import pays
 from isoflop.train.divergence import trouble
 from isoflop.train.schedule import factor
 from isoflop.train.state import USUAL
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    text = "\n".join(f"line {i}: the quick brown fox jumps over {i * i} lazy dogs and {i % 7} hens" for i in range(4000))
-    (folder / "text.txt").write_text(text, encoding="utf-8")
-    return data.prepare((str(folder / "text.txt"),), folder=folder / "data", tokenizer="bytes", validation=0.2, seed=0)
 
 
 def spec_of(corpus, **values) -> RunSpec:

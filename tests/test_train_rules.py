@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import isoflop.arch
-from isoflop import arch, data, launch
+from isoflop import arch, launch
 from isoflop.arch import Shape
 from isoflop.errors import TrainError, UsageError
 from isoflop.launch import Lost, Progress
@@ -22,14 +22,6 @@ from isoflop.train.divergence import trouble
 from isoflop.train.state import State, build
 
 OF_TORCH = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inside torch.compile itself
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    text = "\n".join(f"line {i}: the quick brown fox jumps over {i * i} lazy dogs and {i % 7} hens" for i in range(4000))
-    (folder / "text.txt").write_text(text, encoding="utf-8")
-    return data.prepare((str(folder / "text.txt"),), folder=folder / "data", tokenizer="bytes", validation=0.2, seed=0)
 
 
 def spec_of(corpus, *, steps=120, vocab=None, name="llama", **values) -> RunSpec:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.errors import FitError, UsageError
+from isoflop.fit import _checks
 from isoflop.fit.result import Fit, Profile
 from isoflop.runs import Runs
 
@@ -102,7 +103,7 @@ def hold_out(
     left_out: dict[str, str] = {}
     cuts = _cuts(runs, targets)
     for i, cut in enumerate(cuts):
-        below = _evenly(runs, np.flatnonzero(runs.budget <= cut))
+        below = _evenly(runs.take(np.flatnonzero(runs.budget <= cut)))
         for name, fit in candidates.items():
             try:
                 found.extend(_trials(name, fit(below), runs, targets, cut=cut, noise=noise))
@@ -113,12 +114,12 @@ def hold_out(
     return Holdout(trials=tuple(found), left_out=tuple(left_out.items()))
 
 
-def _evenly(runs: Runs, which: NDArray[np.intp]) -> Runs:
-    """Those of the runs, or as many as are fitted, from all budgets and sizes."""
-    if which.size <= MOST_RUNS:
-        return runs.take(which)
-    order = which[np.lexsort((runs.loss[which], runs.tokens[which], runs.params[which], runs.budget[which]))]
-    return runs.take(np.sort(order[np.linspace(0, order.size - 1, MOST_RUNS).round().astype(np.intp)]))
+def _evenly(below: Runs) -> Runs:
+    """All runs, or as many as are fitted, from all budgets and sizes."""
+    if len(below) <= MOST_RUNS:
+        return below
+    every = np.linspace(0, len(below) - 1, MOST_RUNS).round().astype(np.intp)
+    return below.take(np.sort(_checks.canonical(below)[every]))
 
 
 def _cuts(runs: Runs, targets: tuple[Profile, ...]) -> tuple[float, ...]:
