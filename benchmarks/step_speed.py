@@ -3,6 +3,7 @@
     python benchmarks/step_speed.py                                  # the shapes of the comparison, context 256, 4096 tokens a step
     python benchmarks/step_speed.py --widths 8 16 32 64 --tokens 512 2048   # small shapes of the quickstart's kind, context 128
     python benchmarks/step_speed.py --compile                        # instead: our llama in float32 by its nodes, plain, and by torch.compile
+    python benchmarks/step_speed.py --limit                          # instead: what no float32 step can be faster than
     python benchmarks/step_speed.py --loss TEXT --seeds 3            # instead: final losses in float32 and bf16, seed by seed
 
 A step is forward, backward, clip and AdamW. Steps are timed in bursts, one formulation after the other, the first of each burst left out (it finds
@@ -20,8 +21,9 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isoflop.arch import Shape, get
+from isoflop.arch._written import blocks
 
 # Axes: B sequences, T positions, H heads, K kv_size, D d_model, V vocab.
 SHAPES = ((32, 2, 32), (64, 4, 32), (128, 4, 32), (128, 4, 64), (192, 6, 64))  # d_model, layers, kv_size
@@ -245,6 +248,70 @@ def compiled_row(shape: Shape, tokens: int, rounds: int) -> str:
     return f"d_model {shape.d_model}, layers {shape.n_layers}: {over}"
 
 
+FMA = """
+#include <immintrin.h>
+#include <stdio.h>
+#include <time.h>
+int main(void) {
+    __m512 sums[12], x = _mm512_set1_ps(1.0000001f), y = _mm512_set1_ps(1e-9f);
+    for (int i = 0; i < 12; i++) sums[i] = _mm512_set1_ps(i);
+    double most = 0;
+    for (int burst = 0; burst < 8; burst++) {
+        clock_t began = clock();
+        for (long n = 0; n < 20000000; n++)
+            for (int i = 0; i < 12; i++) sums[i] = _mm512_fmadd_ps(sums[i], x, y);
+        double rate = 20e6 * 12 * 32 / ((double)(clock() - began) / CLOCKS_PER_SEC);
+        if (rate > most) most = rate;
+    }
+    for (int i = 1; i < 12; i++) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+    printf("%g %g", most, _mm512_reduce_add_ps(sums[0]));  // which keeps the sums
+}
+"""  # 12 independent multiply-adds of 16 numbers, in registers: nothing is loaded, nothing waits
+
+
+def peak() -> float:
+    """Float32 FLOP/s of one core's multipliers, by a C compiler; nan without one or without AVX-512."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "fma")
+        try:
+            subprocess.run(
+                ["cc", "-O2", "-funroll-loops", "-march=native", "-x", "c", "-", "-o", program], input=FMA, text=True, check=True, capture_output=True
+            )
+            return float(subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()[0])
+        except (OSError, subprocess.CalledProcessError):
+            return float("nan")
+
+
+def products(shape: Shape, tokens: int) -> Iterator[tuple[int, float, list[Step]]]:
+    """Every kind of matrix product in a llama's step: how many, FLOPs of one, and one by each library. Attention as we have it, keys after a block left out."""
+    onednn, (D, F, L) = torch.ops.mkldnn._linear_pointwise, (shape.d_model, shape.ffw_size, shape.n_layers)  # noqa: SLF001 -- no public name
+    for count, E, into in ((L, 3 * D, D), (L, D, D), (2 * L, F, D), (L, D, F), (1, shape.vocab, D)):
+        x, w, dy = torch.randn(tokens, into), torch.randn(E, into), torch.randn(tokens, E)
+        for a, b in ((x, w.t()), (dy, w), (dy.t(), x)):  # the value, its input's gradient, its matrix's
+            out = torch.empty(a.shape[0], b.shape[1])
+            both: list[Step] = [lambda a=a, b=b, out=out: torch.mm(a, b, out=out), lambda a=a, b=b: onednn(a, b.t(), None, "none", [], "")]  # type: ignore[misc]
+            yield count, 2.0 * tokens * E * into, both
+    T, K, N = shape.context, shape.kv_size, tokens // shape.context * shape.n_heads
+    q = torch.randn(N, T, K)
+    for start, end in blocks(T):
+        p, block, keys = torch.randn(N, end - start, end), q[:, start:end], q[:, :end]
+        for a, b in ((block, keys.mT), (p, keys), (p.mT, block)):  # two of each: scores and their gradient; values and queries' gradient; keys' and values'
+            yield 2 * L, 2.0 * p.numel() * K, [lambda a=a, b=b: torch.bmm(a, b)]  # type: ignore[misc]
+
+
+def limit_row(shape: Shape, tokens: int, rounds: int, most: float) -> str:
+    """How far the products of a step, alone and each by its faster library, are below nanoGPT's step; and what 1.5 times that step asks of the core."""
+    batch = batch_of(shape, tokens)
+    nano, mine = medians([usual_step(Nano(shape), *batch), flat_step(ours("llama", "float32")(shape), *batch)], rounds)
+    kinds = list(products(shape, tokens))
+    alone = sum(count * min(medians(ways, rounds)) for count, _, ways in kinds)
+    flops = sum(count * each for count, each, _ in kinds)
+    asked = 1.5 * flops / nano
+    times = f"nanoGPT {nano * 1e3:.1f} ms, ours {mine * 1e3:.1f}, products alone {alone * 1e3:.1f} (x{nano / alone:.2f})"
+    share = f"{flops / alone / 1e9:.0f} GFLOP/s; 1.5 times nanoGPT is {asked / 1e9:.0f} GFLOP/s, {asked / most:.0%} of {most / 1e9:.1f}"
+    return f"d_model {shape.d_model}, layers {shape.n_layers}, kv_size {shape.kv_size}: {times}, {share}"
+
+
 def llama(d_model: int, n_layers: int, kv_size: int) -> Shape:
     sizes = {"d_model": d_model, "n_layers": n_layers, "n_heads": d_model // kv_size, "kv_size": kv_size, "ffw_size": 8 * round(d_model / 3)}
     return Shape(arch="llama", **sizes, vocab=256, context=256)
@@ -272,9 +339,9 @@ def trained(shape: Shape, text: Tensor, *, precision: str, seed: int, steps: int
         return float(model(*windows(torch.arange(len(text) - held_out, len(text) - T - 1, max(1, held_out // 64)))))
 
 
-def losses(path: Path, seeds: int, steps: int) -> None:
+def losses(path: Path, shapes: Iterable[tuple[int, int, int]], seeds: int, steps: int) -> None:
     text = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8).long()
-    for sizes in SHAPES[:2]:
+    for sizes in shapes:
         shape = llama(*sizes)
         for seed in range(seeds):
             found = {precision: trained(shape, text, precision=precision, seed=seed, steps=steps) for precision in ("float32", "bf16")}
@@ -284,12 +351,15 @@ def losses(path: Path, seeds: int, steps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--widths", type=int, nargs="*", default=[], help="llamas of the width's own shape at context 128, instead")
+    parser.add_argument(
+        "--widths", type=int, nargs="*", default=[], help="llamas of the width's own shape at context 128, instead; with --loss, of the shapes compared"
+    )
     parser.add_argument("--tokens", type=int, nargs="*", default=[512, 2048], help="tokens a step, for --widths")
     parser.add_argument("--rounds", type=int, default=6, help=f"bursts of {BURST} steps a formulation")
     parser.add_argument("--as-it-is", metavar="SHAPE", help=argparse.SUPPRESS)
     parser.add_argument("--loss", type=Path, metavar="TEXT", help="train on a text in float32 and bf16, instead")
     parser.add_argument("--compile", action="store_true", help="our llama by its nodes, plain and compiled, at the first two shapes, instead")
+    parser.add_argument("--limit", action="store_true", help="the products of a step alone, and what the core's multipliers give, instead")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     a = parser.parse_args()
@@ -302,7 +372,12 @@ def main() -> None:
     libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: no block straight from the system
     libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: nothing handed back to it
     if a.loss:
-        losses(a.loss, a.seeds, a.steps)
+        losses(a.loss, [sizes for sizes in SHAPES if sizes[0] in (a.widths or (32, 64))], a.seeds, a.steps)
+        return
+    if a.limit:
+        most = peak()
+        for sizes in SHAPES:
+            print(limit_row(llama(*sizes), 4096, a.rounds, most), flush=True)
         return
     if a.compile:
         for sizes in SHAPES[:2]:
