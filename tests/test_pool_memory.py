@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -154,6 +156,30 @@ def test_a_run_whose_worker_is_killed_for_memory_goes_on_in_smaller_parts(corpus
     assert "in 2 parts" in reason
     parts = train(spec, corpus, folder=tmp_path / "alone", machine=Machine(micro=2))
     assert record.model_copy(update={"clock": None}) == parts.model_copy(update={"clock": None})
+
+
+@pytest.fixture
+def cell():
+    """A control group that may hold 256 kB: whoever is put there and asks for more is killed by the kernel itself."""
+    folder = Path("/sys/fs/cgroup/memory", f"isoflop-test-{os.getpid()}")
+    try:
+        folder.mkdir()
+        (folder / "memory.limit_in_bytes").write_text("262144")
+    except OSError as refused:
+        pytest.skip(f"no memory group of our own to be had here: {refused}")
+    yield folder
+    while (folder / "cgroup.procs").read_text():
+        time.sleep(0.1)
+    folder.rmdir()
+
+
+def test_a_worker_that_the_kernel_itself_kills_for_memory_is_known_and_its_run_goes_on(corpus, tmp_path, cell):
+    spec = spec_of(corpus)
+    pool = pooled(corpus, tmp_path / "study", spec, lambda pid: (cell / "cgroup.procs").write_text(str(pid)))
+    (record,) = pool.finished
+    assert (record.status, record.clock.attempt, record.clock.micro) == ("ok", 2, 2)
+    (reason,) = pool.lost
+    assert "SIGKILL; memory had run out" in reason
 
 
 @pytest.mark.slow
