@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -80,3 +81,14 @@ def test_a_design_without_trunks_has_one_price(place):
     assert "10 runs to train" in printed
     assert "share their trunks" not in printed
     assert "on its own" not in printed
+
+
+def test_bf16_is_named_where_it_pays_while_there_is_a_choice(place, study, undisturbed, monkeypatch):
+    plain, rounded = place / "isoflop.toml", place / "bf16.toml"
+    rounded.write_text(f'precision = "bf16"\n{plain.read_text(encoding="utf-8")}', encoding="utf-8")
+    trained = (study, "--folder", str(undisturbed))
+    for at_least, asked, named in ((1e-9, (plain,), True), (math.inf, (plain,), False), (1e-9, (rounded,), False), (1e-9, trained, False)):
+        monkeypatch.setattr(cli, "BF16_PAYS", at_least)
+        found = re.search(r'precision = "bf16" in the study would train the longest run (\S+) times as fast', designed(*asked))
+        assert bool(found) is named, (at_least, asked)
+        assert not found or float(found[1]) > 0

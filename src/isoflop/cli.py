@@ -72,6 +72,7 @@ app = typer.Typer(
 )
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a study: the one file that says what to find out.")
 
+BF16_PAYS = 1.2  # times as fast: below, timings on a busy machine differ by as much
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline: ECMA-48, Sec. 5
 out = Screen(highlight=False, markup=False, emoji=False, width=None if sys.stdout and sys.stdout.isatty() else 160)  # a pipe has no width of its own
 err = Screen(stderr=True, highlight=False, markup=False, emoji=False)
@@ -722,6 +723,8 @@ def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") ->
     with err.status("timing a few real steps of each size ...", spinner="line"):
         seconds = work.seconds(left, device=device)
         proof = work.seconds(proof_to_come(work.study, work.text) if left else (), device=device)
+        free = work.study.precision == "float32" and len(left) == len(design.specs)  # to choose: nothing is trained yet
+        gain = work.gain_of_bf16(max(left, key=lambda spec: seconds[spec.id]), device=device) if free else 0.0
     corpus = work.corpus
     _print_table(tables.design(design.specs, train_tokens=corpus.train_tokens, seconds=seconds))
     dropped = ", ".join(f"{count} {reason}" for reason, count in corpus.dropped.items()) or "none"
@@ -731,6 +734,8 @@ def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") ->
         ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))
         out.print(f"{len(left)} runs to train: about {ahead}, {at_once} at once, and {then} more for the proof.")
         out.print(_memory_of(left, at_once))
+    if gain >= BF16_PAYS:
+        out.print(f'precision = "bf16" in the study would train the longest run {gain:.1f} times as fast on this machine (docs/train.md).', soft_wrap=True)
     if design.flops_shared < design.flops:
         saved = f"{units.flops(design.flops_shared)} FLOPs to train, for sizes share their trunks; {units.flops(design.flops)} with each run on its own"
         out.print(f"{saved} ({design.flops_shared / design.flops:.0%}).", soft_wrap=True)
