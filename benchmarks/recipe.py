@@ -2,8 +2,10 @@
 
     python benchmarks/recipe.py --budgets 4e11 --widths 24 56 --lr 0.35 0.5 0.7 1 1.4 2 --seeds 0 1
     python benchmarks/recipe.py --budgets 4e11 --widths 32 --beta2 0.95 0.99 --warmup 0.05 0.2 --heads 1 2 4
+    python benchmarks/recipe.py --budgets 4e11 --widths 24 56 --muon 0.5 1 2 --lr 0.5 1 2 --seeds 0 1
 
-`--lr` and `--batch` multiply what the recipe says; the others replace it. What was found is written down in recipe.md.
+`--lr` and `--batch` multiply what the recipe says; the others replace it. `--muon` takes Muon for the matrices of the blocks, at so many times that
+rate. What was found is written down in recipe.md.
 """
 
 import argparse
@@ -17,10 +19,10 @@ from typing import Any
 
 from isoflop import arch, data, design, train
 from isoflop.data import Corpus
-from isoflop.runs import RunSpec
+from isoflop.runs import Muon, RunSpec
 from isoflop.study import Study
 
-AXES = ("budgets", "widths", "lr", "batch", "warmup", "beta2", "heads", "seeds")
+AXES = ("budgets", "widths", "lr", "batch", "warmup", "beta2", "heads", "muon", "seeds")
 
 
 def main() -> None:
@@ -49,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=float, nargs="+", default=[None])
     parser.add_argument("--beta2", type=float, nargs="+", default=[None])
     parser.add_argument("--heads", type=int, nargs="+", default=[None])
+    parser.add_argument("--muon", type=float, nargs="+", default=[None])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--data", type=Path, default=Path("studies/_recipe_data"), help="where the tokens are kept; one folder a corpus")
@@ -68,6 +71,8 @@ def spec_of(cell: dict[str, Any], corpus: Corpus, a: argparse.Namespace) -> RunS
         spec = spec.model_copy(update={"schedule": spec.schedule.model_copy(update={"warmup": cell["warmup"]})})
     if cell["beta2"] is not None:
         spec = spec.model_copy(update={"optimizer": spec.optimizer.model_copy(update={"beta2": cell["beta2"]})})
+    if cell["muon"] is not None:
+        spec = spec.model_copy(update={"optimizer": Muon(name="muon", lr=cell["muon"], adamw=spec.optimizer)})
     return spec
 
 
