@@ -40,6 +40,8 @@ class Cell(NamedTuple):
     batch: int  # tokens a step
     vocab: int = 256
     n_layers: int = 0  # 0 for the family's own
+    precision: str = "float32"
+    optimizer: str = "adamw"
 
 
 CELLS = (
@@ -62,6 +64,16 @@ CELLS = (
     Cell("gopher", 8, 64, 65_536),
     Cell("llama", 256, 64, 1024),
     Cell("llama", 512, 256, 4096),
+    Cell("llama", 64, 256, 4096, precision="bf16"),
+    Cell("llama", 128, 1024, 8192, precision="bf16"),
+    Cell("gopher", 64, 256, 4096, precision="bf16"),
+    Cell("gopher", 256, 64, 1024, precision="bf16"),
+    Cell("llama", 64, 256, 1024, vocab=32_768, precision="bf16"),
+    Cell("llama", 512, 256, 4096, precision="bf16"),
+    Cell("llama", 64, 256, 4096, optimizer="muon"),
+    Cell("gopher", 256, 64, 1024, optimizer="muon"),
+    Cell("llama", 512, 64, 256, optimizer="muon"),
+    Cell("llama", 256, 512, 8192, optimizer="muon", precision="bf16"),
 )
 QUICK = CELLS[::6]
 
@@ -99,8 +111,8 @@ def main() -> None:
 
 
 _HEAD = (
-    "| family | d_model | layers | context | tokens a step | vocab | parameters | measured (MB) | predicted (MB) | predicted / measured "
-    "| of that base, states, checkpoint, activations, data (MB) |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
+    "| family | precision, optimiser | d_model | layers | context | tokens a step | vocab | parameters | measured (MB) | predicted (MB) | predicted / measured "
+    "| of that base, states, checkpoint, activations, data (MB) |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|"
 )
 
 
@@ -108,7 +120,16 @@ def _row(peak: Peak) -> str:
     from isoflop import units
 
     cell, shape = peak.cell, _shape(peak.cell)
-    words = (cell.arch, cell.d_model, shape.n_layers, cell.context, cell.batch, cell.vocab, units.count(shape.params.total))
+    words = (
+        cell.arch,
+        f"{cell.precision}, {cell.optimizer}",
+        cell.d_model,
+        shape.n_layers,
+        cell.context,
+        cell.batch,
+        cell.vocab,
+        units.count(shape.params.total),
+    )
     parts = ", ".join(f"{value / 1e6:.0f}" for value in peak.parts.values())
     return f"| {' | '.join(map(str, words))} | {peak.measured / 1e6:.0f} | {peak.predicted / 1e6:.0f} | {peak.ratio:.2f} | {parts} |"
 
@@ -163,13 +184,14 @@ def _train(cell: list[object], folder: str) -> None:
 
 
 def _spec(cell: Cell, folder: Path):  # noqa: ANN202  # imported late: the parent needs no torch
-    from isoflop.runs import RunSpec
+    from isoflop.runs import AdamW, Muon, RunSpec
 
-    shape = _shape(cell)
+    shape, how = _shape(cell), {"precision": cell.precision, "optimizer": Muon(name="muon") if cell.optimizer == "muon" else AdamW()}
     step_flops = cell.batch * shape.flops_per_token.training
     steps = min(MOST_STEPS, max(4, math.ceil(SECONDS * SPEED / step_flops)))
     digest = json.loads((folder / "data" / "meta.json").read_text(encoding="utf-8"))["digest"]
-    return RunSpec(shape=shape, tokens=steps * cell.batch, batch=cell.batch, lr=1e-3, seed=0, data=digest, eval_tokens=EVAL_TOKENS, budget=1.0, group="isoflop")
+    fixed = {"lr": 1e-3, "seed": 0, "data": digest, "eval_tokens": EVAL_TOKENS, "budget": 1.0, "group": "isoflop"}
+    return RunSpec(shape=shape, tokens=steps * cell.batch, batch=cell.batch, **how, **fixed)
 
 
 def _shape(cell: Cell):  # noqa: ANN202  # as above

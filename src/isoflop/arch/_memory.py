@@ -137,24 +137,12 @@ def activations(shape: "Shape", *, sequences: float = 1, value_bytes: float = 2)
 
 
 PROCESS_BASE = 272e6  # of Python, PyTorch on a CPU, its buffers and the writing of a record: benchmarks/memory.md, and so for the two below
-HELD = 1.6  # bytes that glibc's allocator holds over those that live at the peak: freed blocks are kept, and seldom fit the next
+HELD = 1.5  # of what a layer keeps, what glibc's allocator holds beyond all that lives at the peak: freed blocks are kept, and seldom fit the next
 EVALUATED = 4096  # tokens a forward pass of the evaluation: isoflop.train.evaluate
 COPY = 12  # bytes a parameter of what a checkpoint copies, to be written while training goes on: weights and two moments
-BLOCK = 64  # queries that attention is computed for at once: isoflop.arch._written
+BLOCK, LOGITS = 64, 1 << 22  # queries that attention is computed for at once, and numbers of logits: isoflop.arch._written
 DATA_TOKENS, TOKEN_BYTES = 1 << 17, 40  # of a block of steps, and of a token in it while the next is made: isoflop.data.batches
 RECORD_BYTES = 60  # of a step: its loss, and the curve while it is written
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Nodes:
-    """How a family's module computes a step on a CPU; `tests/test_memory.py` compares it with what PyTorch allocates."""
-
-    blocked: bool  # attention in blocks of queries, without the keys after a block
-    weights: int  # of a whole layer, beside those kept, while one layer's are computed
-    logits: int  # copies at once
-
-
-_NODES = {"llama": _Nodes(blocked=True, weights=0, logits=2), "gopher": _Nodes(blocked=True, weights=0, logits=2)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,26 +178,27 @@ def process_memory(shape: "Shape", *, sequences: float, batch: int, steps: int =
         base=PROCESS_BASE,
         states=N * FLOAT32_ADAMW.total,
         checkpoint=N * COPY,
-        activations=HELD * live,
+        activations=live + HELD * _layer_bytes(shape, sequences, value_bytes),
         data=TOKEN_BYTES * (max(DATA_TOKENS, batch) + eval_tokens) + RECORD_BYTES * steps,
     )
 
 
 def live_bytes(shape: "Shape", sequences: float, value_bytes: float, *, backward: bool) -> float:
     """Bytes of a step's tensors at their peak, but for the states: at the loss, or in the last layer's backward pass; or of a forward pass alone."""
-    saved, nodes = shape.saved, _NODES[shape.arch]
+    kept, saved = _layer_bytes(shape, sequences, value_bytes), shape.saved
     one = sequences * shape.context * value_bytes
     stream = one * shape.d_model
-    weights = one * saved.weights
-    kept = one * (saved.attention + saved.feed_forward) + weights * _causal(shape.context if nodes.blocked else 0)
-    at_loss = nodes.logits * sequences * shape.context * shape.vocab * LOGIT_BYTES + shape.vocab * shape.d_model * LOGIT_BYTES + 2 * stream
+    logits = min(sequences * shape.context, max(1, LOGITS // shape.vocab)) * shape.vocab
+    at_loss = (2 * logits + 3 * shape.vocab * shape.d_model) * LOGIT_BYTES + 2 * stream
     if not backward:  # one layer at a time, and nothing is kept
-        return max(at_loss, kept + 2 * stream, nodes.weights * weights)
-    in_attention = nodes.weights * weights + one * (saved.attention - saved.feed_forward) + 3 * stream
+        return max(at_loss, kept + 2 * stream)
+    in_attention = one * (saved.attention - saved.feed_forward) + 3 * stream
     in_feed_forward = one * saved.feed_forward / 2 + 3 * stream
     return shape.n_layers * kept + max(at_loss, in_attention, in_feed_forward)
 
 
-def _causal(context: int) -> float:
-    """Of all pairs of positions, those that blocks of queries compute; all without a context."""
-    return (context + min(BLOCK, context)) / (2 * context) if context else 1.0
+def _layer_bytes(shape: "Shape", sequences: float, value_bytes: float) -> float:
+    """Bytes of what one layer of our modules keeps for the backward pass; of attention's weights without the keys after a block of queries."""
+    saved, T = shape.saved, shape.context
+    seen = (T + min(BLOCK, T)) / (2 * T)
+    return sequences * T * value_bytes * (saved.attention + saved.feed_forward + saved.weights * seen)

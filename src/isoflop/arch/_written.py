@@ -13,6 +13,7 @@ from isoflop.arch._module import Precision, Reduction
 
 EPS = 1e-5  # of both families' norms: LLaMA 2's; LLaMA 1 had 1e-6, and Rae et al. 2021 do not say
 BLOCK = 64  # queries attended for at once; keys after the last of them are left out
+LOGITS = 1 << 22  # numbers at once: 16 MB
 ONEDNN_FROM = 1 << 22  # multiplications: below, oneDNN's 20 microseconds a call are more than it saves
 # PyTorch takes float32 products to MKL, whose kernels for processors of another maker are up to a fifth slower than oneDNN's.
 _ONEDNN = torch.ops.mkldnn._linear_pointwise if hasattr(torch.ops.mkldnn, "_linear_pointwise") else None  # noqa: SLF001 -- no public name
@@ -108,30 +109,51 @@ class Logits(torch.autograd.Function):
 
 
 class Loss(torch.autograd.Function):
-    """The summed cross-entropy of the normed stream's logits, and z_loss times their squared log-sums, with its gradient taken on the way."""
+    """The cross-entropy of the normed stream's logits, and z_loss times their squared log-sums, summed over targets and divided by `count`.
+
+    Its gradient is taken on the way, as many tokens at a time as have LOGITS logits, so that those of a large vocabulary are never there at once.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, gain_D: Tensor, head_VD: Tensor, targets_M: Tensor, z_loss: float) -> Tensor:  # noqa: PLR0917 -- autograd passes by position
+    def forward(  # noqa: PLR0917 -- autograd passes by position
+        ctx: Any,
+        x_MD: Tensor,
+        gain_D: Tensor,
+        head_VD: Tensor,
+        targets_M: Tensor,
+        z_loss: float,
+        count: int,
+        learns: bool,  # noqa: FBT001 -- likewise
+    ) -> Tensor:
         h_MD, scale_M1 = normed(x_MD)
         gained_VD = head_VD * gain_D
-        logits_MV = product(h_MD, gained_VD)
-        p_MV = logits_MV.softmax(-1)  # a third of the time of log_softmax and an exponential
-        z_M1 = logits_MV.amax(-1, keepdim=True) - p_MV.amax(-1, keepdim=True).log()  # log of the sum: exact, as the largest p is at least 1 / V
-        targets_M1 = targets_M[:, None]
-        loss = (z_M1 - logits_MV.gather(1, targets_M1)).sum()
-        if z_loss:
-            loss = loss + z_loss * z_M1.square().sum()
-            p_MV.mul_(1 + 2 * z_loss * z_M1)
-        dlogits_MV = p_MV.scatter_add_(1, targets_M1, torch.full_like(z_M1, -1.0))
-        ctx.save_for_backward(h_MD, scale_M1, gain_D, head_VD, gained_VD, dlogits_MV)
-        return loss
+        share = x_MD.new_ones(()) / count  # of a target in the loss; it goes onto what is small
+        shared_DV = (gained_VD * share).t()
+        loss, dgained_VD, dh_MD = x_MD.new_zeros(()), None, torch.empty_like(h_MD)
+        rows = max(1, LOGITS // len(head_VD))
+        for part in (slice(start, start + rows) for start in range(0, len(h_MD), rows)):
+            h_RD, targets_R1 = h_MD[part], targets_M[part, None]
+            logits_RV = product(h_RD, gained_VD)
+            p_RV = logits_RV.softmax(-1)  # a third of the time of log_softmax and an exponential
+            z_R1 = logits_RV.amax(-1, keepdim=True) - p_RV.amax(-1, keepdim=True).log()  # log of the sum: exact, as the largest p is at least 1 / V
+            loss += (z_R1 - logits_RV.gather(1, targets_R1)).sum()
+            if z_loss:
+                loss += z_loss * z_R1.square().sum()
+                p_RV.mul_(1 + 2 * z_loss * z_R1)
+            if learns:
+                p_RV.scatter_add_(1, targets_R1, torch.full_like(z_R1, -1.0))  # the logits' gradient, from here on
+                dgained_VD = p_RV.t() @ h_RD if dgained_VD is None else dgained_VD.addmm_(p_RV.t(), h_RD)
+                dh_MD[part] = product(p_RV, shared_DV)
+            del logits_RV, p_RV  # before the next ones are made
+        if dgained_VD is not None:
+            ctx.save_for_backward(h_MD, scale_M1, gain_D, head_VD, dgained_VD.mul_(share), dh_MD)
+        return loss / count
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:
-        h_MD, scale_M1, gain_D, head_VD, gained_VD, dlogits_MV = ctx.saved_tensors
-        dgained_VD = (dlogits_MV.t() @ h_MD).mul_(dloss)  # the loss's own gradient goes onto what is small
-        dx_MD = norm_backward(product(dlogits_MV, (gained_VD * dloss).t()), h_MD, scale_M1)
-        return dx_MD, (dgained_VD * head_VD).sum(0), dgained_VD * gain_D, None, None
+        h_MD, scale_M1, gain_D, head_VD, dgained_VD, dh_MD = ctx.saved_tensors
+        dx_MD = norm_backward(dh_MD, h_MD, scale_M1 * dloss)
+        return dx_MD, (dgained_VD * head_VD).sum(0) * dloss, dgained_VD * (gain_D * dloss), None, None, None, None
 
 
 def answer(head: tuple[Tensor, Tensor, Tensor], tokens_BT: Tensor, targets_BT: Tensor | None, reduction: Reduction, z_loss: float) -> Tensor:
@@ -147,5 +169,6 @@ def answer(head: tuple[Tensor, Tensor, Tensor], tokens_BT: Tensor, targets_BT: T
     if targets_BT is None:
         logits_MV: Tensor = Logits.apply(*head)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         return logits_MV.view(*tokens_BT.shape, -1)
-    loss: Tensor = Loss.apply(*head, targets_BT.flatten(), z_loss)  # type: ignore[no-untyped-call]
-    return loss if reduction == "sum" else loss / targets_BT.numel()
+    count = 1 if reduction == "sum" else targets_BT.numel()
+    loss: Tensor = Loss.apply(*head, targets_BT.flatten(), z_loss, count, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    return loss
