@@ -118,6 +118,27 @@ def test_a_run_in_a_folder_of_another_goes_on_from_its_own_checkpoints(corpus, t
     assert timeless(record) == timeless(train(spec, corpus, folder=tmp_path / "alone"))
 
 
+def test_a_record_names_all_that_made_it(corpus, tmp_path, stop_at, monkeypatch):
+    """PyTorch of another version may give other bits: where attempts differ, the record says so, each once."""
+    now = torch.__version__
+    for step, version in ((20, "2.12.0"), (40, now), (60, "2.12.0"), (80, "2.14.0")):
+        monkeypatch.setattr(torch, "__version__", version)
+        stop_at(spec_of(corpus), tmp_path / "run", step)
+    monkeypatch.setattr(torch, "__version__", now)
+    mixed, whole = train(spec_of(corpus), corpus, folder=tmp_path / "run"), train(spec_of(corpus), corpus, folder=tmp_path / "whole")
+    assert mixed.clock.versions["torch"] == f"2.12.0 then {now} then 2.14.0"
+    assert mixed.clock.versions | {"torch": now} == whole.clock.versions
+    assert (mixed.clock.device, mixed.clock.commit) == (whole.clock.device, whole.clock.commit)
+    assert timeless(mixed) == timeless(whole)
+
+
+def test_only_a_run_that_was_deterministic_throughout_is_said_to_be(corpus, tmp_path, stop_at):
+    careful = Machine(deterministic=True)
+    stop_at(spec_of(corpus), tmp_path / "mixed", 20)
+    assert not train(spec_of(corpus), corpus, folder=tmp_path / "mixed", machine=careful).clock.deterministic
+    assert train(spec_of(corpus), corpus, folder=tmp_path / "whole", machine=careful).clock.deterministic
+
+
 def test_nan_and_explosion_are_recorded_as_diverged_with_the_reason(corpus, tmp_path):
     record = train(spec_of(corpus, lr=1e6), corpus, folder=tmp_path / "a")
     assert (record.status, record.loss) == ("diverged", None)

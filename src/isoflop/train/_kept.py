@@ -1,13 +1,12 @@
 """A checkpoint as a folder on disk, there whole or not at all, and known for damaged if a bit of it changed.
 
 step-000000400/state.safetensors   the tensors
-step-000000400/manifest.json       step, seconds, notes, versions, the digest of the tensors, and one of itself
+step-000000400/manifest.json       step, seconds, notes, the digest of the tensors, and one of itself
 .step-000000400.1f2e3d4c.part/     one being written; it is locked, so that what the dead left behind is known for that
 """
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import json
 import math
@@ -24,12 +23,10 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from isoflop.store import files
-from isoflop.train import _machine, _safetensors
+from isoflop.train import _safetensors
 
 TENSORS, MANIFEST = "state.safetensors", "manifest.json"
 LONGEST = 1 << 20  # bytes of a manifest; a longer file is none of ours, and not read
-
-versions = functools.cache(_machine.versions)
 
 
 class Checkpoint(NamedTuple):
@@ -160,7 +157,6 @@ def _fill(part: Path, checkpoint: Checkpoint) -> None:
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
         "notes": dict(checkpoint.notes),
-        "versions": {**versions()},
         "bytes": size,
         "sha256": digest,
     }

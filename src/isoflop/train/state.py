@@ -4,7 +4,7 @@ import functools
 import importlib
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -35,6 +35,7 @@ class Machine:
 
 
 USUAL = Machine()
+THEN = " then "
 
 
 class State:
@@ -45,6 +46,8 @@ class State:
         seconds: Of training, over all attempts.
         losses: Of shape (steps,), nats per token, on the machine's device; those of steps to come are NaN.
         micro: Parts that a batch is worked through in, for want of memory; the gradients are those of the whole up to rounding.
+        deterministic: Whether all of its steps were taken by deterministic algorithms, by choice.
+        made: The versions, commit and device that its steps were taken with, one after the other where an attempt had others than the one before.
     """
 
     def __init__(self, spec: RunSpec, corpus: Corpus, module: nn.Module, *, machine: Machine) -> None:
@@ -54,7 +57,8 @@ class State:
         self._placed = placed
         self.batches = data.Batches(corpus, seed=spec.seed, batch=spec.batch, context=spec.shape.context)
         self.losses = torch.full((spec.steps,), math.nan, device=machine.device)
-        self.step, self.seconds, self.micro = 0, 0.0, machine.micro
+        self.step, self.seconds, self.micro, self.deterministic = 0, 0.0, machine.micro, machine.deterministic
+        self.made: Mapping[str, str] = {**_machine.versions(), "commit": _machine.commit(), "device": _machine.device(machine.device, threads=spec.threads)}
 
     @classmethod
     def begin(cls, spec: RunSpec, corpus: Corpus, *, resume: Checkpoint | None, machine: Machine = USUAL) -> Self:
@@ -75,6 +79,8 @@ class State:
             state.losses[: resume.step] = resume.tensors.pop("losses")
             state.optimizer.load(resume.tensors)
             state.step, state.seconds, state.micro = resume.step, resume.seconds, max(machine.micro, _whole(resume.notes.get("micro")))
+            state.deterministic = machine.deterministic and resume.notes.get("deterministic") is True
+            state.made = _joined(resume.notes.get("made"), state.made)
         return state
 
     def advance(self) -> None:
@@ -101,7 +107,7 @@ class State:
             self.step,
             self.seconds,
             {**self.optimizer.state(), "losses": self.losses[: self.step]},
-            {"run": self.spec.id, "micro": self.micro, "compiled": self.machine.compiled},
+            {"run": self.spec.id, "micro": self.micro, "compiled": self.machine.compiled, "deterministic": self.deterministic, "made": dict(self.made)},
         )
 
     def weights(self) -> dict[str, Tensor]:
@@ -183,6 +189,18 @@ def _group(name: str) -> str:
 
 def _whole(value: object) -> int:
     return value if isinstance(value, int) else 1
+
+
+def _joined(before: object, now: Mapping[str, str]) -> Mapping[str, str]:
+    """What a run was made with until a checkpoint, then what it goes on with where that is new: "2.12.0 then 2.13.0"."""
+
+    def one(name: str, value: str) -> str:
+        was = before.get(name) if isinstance(before, Mapping) else None
+        if not isinstance(was, str):
+            return value
+        return was if value in was.split(THEN) else f"{was}{THEN}{value}"
+
+    return {name: one(name, value) for name, value in now.items()}
 
 
 def _out_of_memory(error: Exception) -> bool:
