@@ -15,6 +15,7 @@ from isoflop import study as studies
 from isoflop.design import Text, _recipe, design
 from isoflop.errors import DesignError, StudyError, UnknownNameError
 from isoflop.recipes import Run
+from isoflop.runs import Muon
 from isoflop.study import Study, Tuned, parse
 
 GOLDEN = tomllib.loads((Path(__file__).parent / "golden" / "recipes.toml").read_text(encoding="utf-8"))
@@ -122,14 +123,14 @@ def test_runs_outside_a_rules_data_are_warned_of_once():
 def test_a_rule_without_a_positive_rate_is_refused():
     shape = arch.get("llama").at(8192, vocab=32_000, context=2048)
     with pytest.raises(DesignError, match="no positive learning rate"):
-        _recipe.get("kaplan").settings(shape, 1e24, lr_scale=1.0, batch_scale=1.0)
+        _recipe.get("kaplan").settings(shape, 1e24, lr_scale=1.0, batch_scale=1.0, muon=False)
 
 
 @given(scale=st.floats(0.1, 10), width=st.floats(8, 1000), power=st.floats(-1, 1), d_model=st.sampled_from([8, 32, 200]))
 def test_a_tuned_recipe_is_its_base_but_for_the_rate(scale, width, power, d_model):
     shape = arch.get("llama").at(d_model, vocab=256, context=128)
     plain, tuned = (
-        _recipe.get(recipe).settings(shape, 1e12, lr_scale=1.5, batch_scale=2.0)
+        _recipe.get(recipe).settings(shape, 1e12, lr_scale=1.5, batch_scale=2.0, muon=False)
         for recipe in ("small", Tuned(base="small", scale=scale, width=width, power=power))
     )
     assert tuned.lr == pytest.approx(plain.lr * scale * (d_model / width) ** power, rel=1e-9)
@@ -145,6 +146,15 @@ def test_a_study_is_trained_by_its_tuned_recipe():
     tuned = Tuned(base="small", scale=2.0, width=24, power=-0.5)
     for spec, plain in zip(design(changed(recipe=tuned), TEXT).specs, design(STUDY, TEXT).specs, strict=True):
         assert spec.lr == pytest.approx(plain.lr * 2 * (spec.shape.d_model / 24) ** -0.5, rel=1e-5)  # both have six digits
+
+
+@pytest.mark.parametrize(("recipe", "over"), [("small", 1.7), ("steplaw", 1.0), ("hoffmann", 1.0)])  # measured: benchmarks/recipe.md; Liu et al. 2025
+def test_muon_has_a_rate_of_its_own_and_all_else_of_the_recipe(recipe, over):
+    base = changed(recipe=recipe, batch_scale=0.001 if recipe != "small" else 1.0)
+    for muon, adamw in zip(design(changed(base, optimizer="muon"), TEXT).specs, design(base, TEXT).specs, strict=True):
+        assert muon.lr == pytest.approx(over * adamw.lr, rel=1e-5)  # both have six digits
+        assert muon.optimizer == Muon(name="muon", momentum=0.95, adamw=adamw.optimizer)
+        assert muon.model_copy(update={"lr": adamw.lr, "optimizer": adamw.optimizer}) == adamw
 
 
 def test_a_tuned_recipe_outside_its_rules_data_is_no_warning():

@@ -10,7 +10,7 @@ from isoflop.arch import Kind, Shape
 from isoflop.design import _recipe
 from isoflop.design._recipe import Settings
 from isoflop.errors import DesignError
-from isoflop.runs import Cooldown, Cosine, Group, Muon, RunSpec, own_steps
+from isoflop.runs import Cooldown, Cosine, Group, RunSpec, own_steps
 from isoflop.study import Study
 
 MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four epochs, repeated text is nearly as good as new
@@ -111,7 +111,7 @@ def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group,
         batch=settings.batch,
         lr=float(f"{settings.lr:.6g}"),  # six digits, so that a spec reads the same everywhere
         schedule=settings.schedule,
-        optimizer=settings.optimizer if study.optimizer == "adamw" else Muon(name="muon", adamw=settings.optimizer),
+        optimizer=settings.optimizer,
         precision=study.precision,
         z_loss=study.z_loss,
         seed=seed,
@@ -126,7 +126,8 @@ def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group,
 def _settings(study: Study, shape: Shape, horizons: tuple[float, ...]) -> Settings:
     """How a run is trained whose beginning serves all of these budgets: by the recipe for their geometric middle."""
     middle = math.sqrt(min(horizons) * max(horizons))
-    settings = _recipe.get(study.recipe).settings(shape, middle, lr_scale=study.lr_scale, batch_scale=study.batch_scale)
+    scales = {"lr_scale": study.lr_scale, "batch_scale": study.batch_scale}
+    settings = _recipe.get(study.recipe).settings(shape, middle, **scales, muon=study.optimizer == "muon")
     if study.design != "cooldown":
         return settings
     assert isinstance(settings.schedule, Cosine), "recipes are for runs that anneal"

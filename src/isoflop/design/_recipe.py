@@ -6,7 +6,7 @@ from isoflop import recipes, units
 from isoflop.arch import Shape
 from isoflop.errors import DesignError
 from isoflop.recipes import Rule
-from isoflop.runs import AdamW, Cosine, RunSpec, Schedule
+from isoflop.runs import AdamW, Cosine, Muon, RunSpec, Schedule
 from isoflop.study import Tuned
 
 
@@ -17,7 +17,7 @@ class Settings:
     lr: float  # peak
     batch: int  # tokens a step, whole sequences
     schedule: Schedule
-    optimizer: AdamW
+    optimizer: AdamW | Muon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +28,25 @@ class Recipe:
     rule: Rule
     tuned: Tuned | None
 
-    def settings(self, shape: Shape, flops: float, *, lr_scale: float, batch_scale: float) -> Settings:
-        """Settings for a shape and a training budget in FLOPs.
+    def settings(self, shape: Shape, flops: float, *, lr_scale: float, batch_scale: float, muon: bool) -> Settings:
+        """Settings for a shape and a training budget in FLOPs, with Muon for the matrices of the blocks or AdamW for all.
 
         Raises:
             DesignError: The rule gives no positive learning rate at this size.
         """
         run = recipes.read(shape, flops / shape.flops_per_token.training)
         batch = shape.context * max(1, round(batch_scale * self.rule.batch(run) / shape.context))
-        lr = lr_scale * self._correction(shape) * self.rule.lr(run, batch)
+        lr = lr_scale * self._correction(shape) * self.rule.lr(run, batch) * (self.rule.muon if muon else 1.0)
         if lr <= 0:
             raise DesignError(
                 f"the recipe {self.name!r} gives no positive learning rate at {units.count(run.body)} params without embeddings. Take another recipe."
             )
+        adamw = AdamW(beta1=self.rule.beta1, beta2=self.rule.beta2, weight_decay=self.rule.weight_decay, clip=self.rule.clip)
         return Settings(
             lr=lr,
             batch=batch,
             schedule=Cosine(warmup=float(f"{recipes.warmup(self.rule, run, batch):.6g}"), final=float(f"{self.rule.final(lr):.6g}")),
-            optimizer=AdamW(beta1=self.rule.beta1, beta2=self.rule.beta2, weight_decay=self.rule.weight_decay, clip=self.rule.clip),
+            optimizer=Muon(name="muon", adamw=adamw) if muon else adamw,
         )
 
     def expected_params(self, flops: float) -> float:

@@ -56,6 +56,7 @@ class Rule:
     batch_source: str
     lr: Callable[[Run, float], float]  # at the peak, of a run and the batch it is trained with
     lr_source: str
+    muon: float = 1.0  # Muon's peak rate over that, its updates scaled to the size of AdamW's: one rate for both (Liu et al. 2025, Eq. 4)
     warmup: Callable[[Run, float], float]  # share of the run, of a run and its batch; linear
     warmup_source: str
     schedule: str  # as the source has it
