@@ -42,7 +42,7 @@ def _one_thread():
 
 @pytest.fixture
 def _two_queries_at_once(monkeypatch):
-    """Small contexts in several blocks, the last one shorter; and the logits of two or three tokens at once."""
+    """Small contexts in several blocks, the last one shorter; and the logits of a few tokens at once."""
     monkeypatch.setattr(_written, "BLOCK", 2)
     monkeypatch.setattr(_written, "LOGITS", 40)
 

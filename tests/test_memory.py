@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from isoflop import arch, launch
-from isoflop.arch import Shape
+from isoflop.arch import Shape, _written
+from isoflop.arch import _memory as _arch_memory
 from isoflop.arch._memory import live_bytes
 from isoflop.errors import TrainError, UsageError
 from isoflop.launch import _memory
 from isoflop.launch._events import Finished, Started
-from isoflop.runs import RunSpec
+from isoflop.runs import Muon, RunSpec
 from isoflop.store import Store
-from isoflop.train import train
+from isoflop.train import evaluate, train
 
 SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 BYTES = 256  # vocabulary
@@ -49,7 +50,9 @@ def allocated(shape: Shape, sequences: int) -> int:
 
 
 @pytest.mark.parametrize("family", ["gopher", "llama"])
-@pytest.mark.parametrize(("d_model", "context", "tokens", "vocab"), [(32, 256, 1024, 256), (64, 256, 1024, 256), (16, 1024, 1024, 256), (64, 64, 512, 32_768)])
+@pytest.mark.parametrize(
+    ("d_model", "context", "tokens", "vocab"), [(32, 256, 1024, 256), (64, 256, 1024, 256), (16, 1024, 1024, 256), (64, 64, 512, 32_768), (512, 64, 256, 256)]
+)
 def test_what_lives_at_the_peak_of_a_step_is_what_the_formula_says(family, d_model, context, tokens, vocab):
     """Within 15 %: matrices made anew with a norm's gain, and the smaller buffers of a pass, are left out."""
     shape = arch.get(family).at(d_model, vocab=vocab, context=context)
@@ -57,10 +60,15 @@ def test_what_lives_at_the_peak_of_a_step_is_what_the_formula_says(family, d_mod
     assert formula == pytest.approx(allocated(shape, tokens // context), rel=0.15)
 
 
+def test_the_formula_and_the_modules_cut_alike():
+    assert (_arch_memory.BLOCK, _arch_memory.LOGITS) == (_written.BLOCK, _written.LOGITS)
+    assert evaluate.CHUNK == _arch_memory.EVALUATED
+
+
 CHILD = """
 import sys, json, pathlib, tempfile
 from isoflop import data, train
-from isoflop.runs import RunSpec
+from isoflop.runs import Muon, RunSpec
 with tempfile.TemporaryDirectory() as folder:
     train.train(RunSpec.model_validate_json(sys.argv[1]), data.load(pathlib.Path(sys.argv[2])), folder=pathlib.Path(folder))
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -90,6 +98,17 @@ def test_more_of_anything_needs_more_memory(corpus):
     least = _memory.need(spec_of(corpus)).total
     for more in ({"d_model": 64}, {"batch": 65_536}, {"context": 256, "batch": 8192}, {"vocab": 32_768}, {"steps": 10_000}):
         assert _memory.need(spec_of(corpus, **more)).total > least
+
+
+def test_muon_spares_a_moment_of_the_matrices_of_the_blocks(corpus):
+    spec = spec_of(corpus, d_model=64)
+    adamw, muon = _memory.need(spec), _memory.need(spec.model_copy(update={"optimizer": Muon(name="muon")}))
+    inside = [
+        p.numel()
+        for name, p in importlib.import_module("isoflop.arch.llama.module").build(spec.shape, seed=0).named_parameters()
+        if name.startswith("blocks.") and p.ndim == 2
+    ]
+    assert adamw.states - muon.states == adamw.checkpoint - muon.checkpoint == 4 * sum(inside)
 
 
 def test_a_halving_halves_the_activations_and_leaves_the_states(corpus):

@@ -160,8 +160,10 @@ class ProcessMemory:
         return self.base + self.states + self.checkpoint + self.activations + self.data
 
 
-def process_memory(shape: "Shape", *, sequences: float, batch: int, steps: int = 0, eval_tokens: int = 0, value_bytes: float = 4) -> ProcessMemory:
-    """Bytes of a process that trains a model of ours with AdamW in float32 on a CPU.
+def process_memory(
+    shape: "Shape", *, sequences: float, batch: int, steps: int = 0, eval_tokens: int = 0, value_bytes: float = 4, muon: bool = False
+) -> ProcessMemory:
+    """Bytes of a process that trains a model of ours on a CPU, its weights and moments in float32.
 
     Args:
         shape: Of any family.
@@ -170,14 +172,15 @@ def process_memory(shape: "Shape", *, sequences: float, batch: int, steps: int =
         steps: Of the run.
         eval_tokens: Of the validation set.
         value_bytes: Of one activation in a layer: 4 in float32, 2 in bf16.
+        muon: Whether the matrices of the blocks have Muon's single moment; else all have AdamW's two.
     """
-    N = shape.params.total
+    N, spared = shape.params.total, 4 * (shape.params.attention + shape.params.feed_forward) if muon else 0
     evaluated = min(max(1, EVALUATED // shape.context), eval_tokens // shape.context)
     live = max(live_bytes(shape, sequences, value_bytes, backward=True), live_bytes(shape, evaluated, value_bytes, backward=False))
     return ProcessMemory(
         base=PROCESS_BASE,
-        states=N * FLOAT32_ADAMW.total,
-        checkpoint=N * COPY,
+        states=N * FLOAT32_ADAMW.total - spared,
+        checkpoint=N * COPY - spared,
         activations=live + HELD * _layer_bytes(shape, sequences, value_bytes),
         data=TOKEN_BYTES * (max(DATA_TOKENS, batch) + eval_tokens) + RECORD_BYTES * steps,
     )
@@ -201,4 +204,10 @@ def _layer_bytes(shape: "Shape", sequences: float, value_bytes: float) -> float:
     """Bytes of what one layer of our modules keeps for the backward pass; of attention's weights without the keys after a block of queries."""
     saved, T = shape.saved, shape.context
     seen = (T + min(BLOCK, T)) / (2 * T)
-    return sequences * T * value_bytes * (saved.attention + saved.feed_forward + saved.weights * seen)
+    return sequences * T * value_bytes * (saved.attention + saved.feed_forward + saved.weights * seen) + value_bytes * _matrices_kept(shape, value_bytes)
+
+
+def _matrices_kept(shape: "Shape", value_bytes: float) -> float:
+    """Numbers of one layer's matrices that are kept as products take them: with a norm's gain, and in bf16 all of them, rounded."""
+    plain = shape.d_model * (shape.n_heads * shape.kv_size + shape.ffw_size) if value_bytes == FLOAT32_ADAMW.weights else 0
+    return (shape.params.attention + shape.params.feed_forward) / shape.n_layers - plain

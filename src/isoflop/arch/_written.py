@@ -128,8 +128,8 @@ class Loss(torch.autograd.Function):
         h_MD, scale_M1 = normed(x_MD)
         gained_VD = head_VD * gain_D
         share = x_MD.new_ones(()) / count  # of a target in the loss; it goes onto what is small
-        shared_DV = (gained_VD * share).t()
-        loss, dgained_VD, dh_MD = x_MD.new_zeros(()), None, torch.empty_like(h_MD)
+        shared_DV, dh_MD = ((gained_VD * share).t(), torch.empty_like(h_MD)) if learns else (gained_VD, h_MD)  # else neither is used
+        loss, dgained_VD = x_MD.new_zeros(()), None
         rows = max(1, LOGITS // len(head_VD))
         for part in (slice(start, start + rows) for start in range(0, len(h_MD), rows)):
             h_RD, targets_R1 = h_MD[part], targets_M[part, None]

@@ -10,7 +10,7 @@ from pathlib import Path
 from isoflop import arch, units
 from isoflop.arch import ProcessMemory
 from isoflop.errors import TrainError, UnitError, UsageError
-from isoflop.runs import RunSpec
+from isoflop.runs import Muon, RunSpec
 
 CAP = "ISOFLOP_MEMORY"  # the user's word on how much all workers together may take, like 2GB
 # Bytes of addresses that PyTorch's libraries and stacks take beside the memory itself, which RLIMIT_AS counts too; measured: 1.75 to 3.0e9.
@@ -29,6 +29,7 @@ def need(spec: RunSpec, *, halvings: int = 0) -> ProcessMemory:
         steps=spec.steps,
         eval_tokens=spec.eval_tokens,
         value_bytes=2 if spec.precision == "bf16" else 4,
+        muon=isinstance(spec.optimizer, Muon),
     )
 
 

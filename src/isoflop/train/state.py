@@ -47,7 +47,7 @@ class State:
         losses: Of shape (steps,), nats per token, on the machine's device; those of steps to come are NaN.
         micro: Parts that a batch is worked through in, for want of memory; the gradients are those of the whole up to rounding.
         deterministic: Whether all of its steps were taken by deterministic algorithms, by choice.
-        made: The versions, commit and device that its steps were taken with, one after the other where an attempt had others than the one before.
+        made: The versions, commit and device that its steps were taken with, each once, in the order in which they were first met.
     """
 
     def __init__(self, spec: RunSpec, corpus: Corpus, module: nn.Module, *, machine: Machine) -> None:
@@ -196,9 +196,9 @@ def _joined(before: object, now: Mapping[str, str]) -> Mapping[str, str]:
 
     def one(name: str, value: str) -> str:
         was = before.get(name) if isinstance(before, Mapping) else None
-        if not isinstance(was, str):
+        if not isinstance(was, str) or not was:  # no commit, outside a checkout
             return value
-        return was if value in was.split(THEN) else f"{was}{THEN}{value}"
+        return was if not value or value in was.split(THEN) else f"{was}{THEN}{value}"
 
     return {name: one(name, value) for name, value in now.items()}
 
