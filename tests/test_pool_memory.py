@@ -146,18 +146,6 @@ def pooled(corpus, folder, spec, *ends) -> Killer:
     return killer
 
 
-def test_a_run_whose_worker_is_killed_for_memory_goes_on_in_smaller_parts(corpus, tmp_path, kernel):
-    spec = spec_of(corpus)
-    pool = pooled(corpus, tmp_path / "study", spec, kernel.kill)
-    (record,) = pool.finished
-    assert (record.status, record.clock.attempt, record.clock.micro) == ("ok", 2, 2)
-    (reason,) = pool.lost
-    assert "SIGKILL; memory had run out" in reason
-    assert "in 2 parts" in reason
-    parts = train(spec, corpus, folder=tmp_path / "alone", machine=Machine(micro=2))
-    assert record.model_copy(update={"clock": None}) == parts.model_copy(update={"clock": None})
-
-
 @pytest.fixture
 def cell():
     """A control group that may hold 256 kB: whoever is put there and asks for more is killed by the kernel itself."""
@@ -184,6 +172,9 @@ def test_a_worker_that_the_kernel_itself_kills_for_memory_is_known_and_its_run_g
     assert (record.status, record.clock.attempt, record.clock.micro) == ("ok", 2, 2)
     (reason,) = pool.lost
     assert "SIGKILL; memory had run out" in reason
+    assert "in 2 parts" in reason
+    parts = train(spec, corpus, folder=tmp_path / "alone", machine=Machine(micro=2))
+    assert record.model_copy(update={"clock": None}) == parts.model_copy(update={"clock": None})
 
 
 @pytest.mark.slow
