@@ -3,7 +3,7 @@
     python benchmarks/step_speed.py                                  # the shapes of the comparison, context 256, 4096 tokens a step
     python benchmarks/step_speed.py --widths 8 16 32 64 --tokens 512 2048   # small shapes of the quickstart's kind, context 128
     python benchmarks/step_speed.py --compile                        # instead: our llama in float32 by its nodes, plain, and by torch.compile
-    python benchmarks/step_speed.py --limit                          # instead: what no float32 step can be faster than
+    python benchmarks/step_speed.py --limit                          # instead: products alone, below which no float32 step by these libraries can come
     python benchmarks/step_speed.py --loss TEXT --seeds 3            # instead: final losses in float32 and bf16, seed by seed
 
 A step is forward, backward, clip and AdamW. Steps are timed in bursts, one formulation after the other, the first of each burst left out (it finds
