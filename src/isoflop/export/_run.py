@@ -43,7 +43,7 @@ def find(study: Path, name: str) -> Path:
         raise StoreError(f"{study} has no runs yet: nothing was trained. Run `isoflop train` first.")
     with Store(study) as store:
         rows = store.rows()
-    meant = [row for row in rows if name and (row.id.startswith(name) or (row.current and row.spec.label == name))]
+    meant = [row for row in rows if name and (row.id.startswith(name) or _label(row) == name)]
     if not meant:
         raise UnknownNameError(f"{study} has no run {name!r}. Those with weights: {_with_weights(study, rows)}.")
     if len(meant) > 1:
@@ -95,8 +95,13 @@ def weights(run: Source) -> Mapping[str, NDArray[np.float32]]:
 
 def _with_weights(study: Path, rows: Iterable[Row]) -> str:
     kept = [row for row in rows if (study / "runs" / row.id / files.WEIGHTS).is_file()]
-    named = [f"{row.id} ({row.spec.label})" if row.spec.label else row.id for row in kept]
-    return ", ".join(named) or "none"
+    kept.sort(key=lambda row: not _label(row))  # those with a label first: of the others there are dozens
+    return ", ".join(_label(row) or row.id for row in kept) or "none"
+
+
+def _label(row: Row) -> str:
+    """What a run may be asked for by, beside its id; nothing for one of an older design."""
+    return row.spec.label if row.current else ""
 
 
 def _name(study: Path) -> str:
