@@ -2,7 +2,7 @@
 
     python benchmarks/step_speed.py                                  # the shapes of the comparison, context 256, 4096 tokens a step
     python benchmarks/step_speed.py --widths 8 16 32 64 --tokens 512 2048   # small shapes of the quickstart's kind, context 128
-    python benchmarks/step_speed.py --compile                        # instead: our llama in float32 by its nodes, plain, and by torch.compile
+    python benchmarks/step_speed.py --compile                        # instead: our llama in float32 by kernels, by its nodes, plain, and by torch.compile
     python benchmarks/step_speed.py --limit                          # instead: products alone, below which no float32 step by these libraries can come
     python benchmarks/step_speed.py --loss TEXT --seeds 3            # instead: final losses in float32 and bf16, seed by seed
 
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isoflop.arch import Shape, get
+from isoflop.arch import Shape, _kernels, get
 from isoflop.arch._written import blocks
 
 # Axes: B sequences, T positions, H heads, K kv_size, D d_model, V vocab.
@@ -130,11 +130,13 @@ def litgpt(shape: Shape) -> nn.Module:
     return Peer(GPT(Config(**sizes, **kind, vocab_size=shape.vocab, padded_vocab_size=shape.vocab)))
 
 
-def ours(arch: str, precision: str) -> Callable[[Shape], nn.Module]:
+def ours(arch: str, precision: str, *, kernels: bool = True) -> Callable[[Shape], nn.Module]:
+    """As isoflop trains it, or as it does without a C compiler."""
+
     def build(shape: Shape) -> nn.Module:
         ffw_size = shape.ffw_size if arch == "llama" else 4 * shape.d_model
         model: nn.Module = importlib.import_module(f"isoflop.arch.{arch}.module").build(shape.model_copy(update={"arch": arch, "ffw_size": ffw_size}), seed=0)
-        model.precision = precision
+        model.precision, model.kernels = precision, _kernels.load() if kernels else None
         return model
 
     return build
@@ -147,7 +149,13 @@ PEERS: dict[str, Callable[[Shape], nn.Module]] = {
     "transformers llama": hf_llama,
     "litgpt llama": litgpt,
 }
-OURS = {f"ours, {arch} {precision}": ours(arch, precision) for arch in ("llama", "gopher") for precision in ("float32", "bf16")}
+OURS = {
+    "ours, llama float32": ours("llama", "float32"),
+    "ours, no compiler": ours("llama", "float32", kernels=False),
+    "ours, llama bf16": ours("llama", "bf16"),
+    "ours, gopher float32": ours("gopher", "float32"),
+    "ours, gopher bf16": ours("gopher", "bf16"),
+}
 
 
 def usual_step(model: nn.Module, tokens_BT: Tensor, targets_BT: Tensor) -> Step:
@@ -232,19 +240,21 @@ def row(shape: Shape, tokens: int, rounds: int) -> str:
 
 
 def compiled_row(shape: Shape, tokens: int, rounds: int) -> str:
-    """Our step by its nodes, by plain operations and by torch.compile of these, in turn; and what compiling took, on one thread and with nothing kept."""
+    """Our step by kernels, by nodes, by plain operations and by torch.compile of these, in turn; and what that took, on one thread and with nothing kept."""
     from torch._inductor import config
 
     config.compile_threads, config.force_disable_caches = 1, True
     batch = batch_of(shape, tokens)
-    nodes, plain, compiled = (ours("llama", "float32")(shape) for _ in range(3))
+    fused = ours("llama", "float32")(shape)
+    nodes, plain, compiled = (ours("llama", "float32", kernels=False)(shape) for _ in range(3))
     plain.plain = True
     step = flat_step(torch.compile(compiled, dynamic=False), *batch)
     began = sum(os.times()[:4])  # with those of the C++ compiler
     step()
     seconds = sum(os.times()[:4]) - began
-    times = medians([flat_step(nodes, *batch), flat_step(plain, *batch), step], rounds)
-    over = f"compiled x{times[0] / times[2]:.2f} of the nodes, x{times[1] / times[2]:.2f} of plain; {seconds:.0f} CPU seconds to compile"
+    *others, time = medians([flat_step(model, *batch) for model in (fused, nodes, plain)] + [step], rounds)
+    ratios = ", ".join(f"x{other / time:.2f} of {name}" for other, name in zip(others, ("the kernels", "the nodes", "plain"), strict=True))
+    over = f"compiled {ratios}; {seconds:.0f} CPU seconds to compile"
     return f"d_model {shape.d_model}, layers {shape.n_layers}: {over}"
 
 
@@ -282,34 +292,40 @@ def peak() -> float:
             return float("nan")
 
 
-def products(shape: Shape, tokens: int) -> Iterator[tuple[int, float, list[Step]]]:
-    """Every kind of matrix product in a llama's step: how many, FLOPs of one, and one by each library. Attention as we have it, keys after a block left out."""
+def products(shape: Shape, tokens: int) -> Iterator[tuple[int, list[Step]]]:
+    """Every kind of matrix product in a llama's step: how many, and one by each library. Attention in blocks of 64 queries, keys after a block left out."""
     onednn, (D, F, L) = torch.ops.mkldnn._linear_pointwise, (shape.d_model, shape.ffw_size, shape.n_layers)  # noqa: SLF001 -- no public name
     for count, E, into in ((L, 3 * D, D), (L, D, D), (2 * L, F, D), (L, D, F), (1, shape.vocab, D)):
         x, w, dy = torch.randn(tokens, into), torch.randn(E, into), torch.randn(tokens, E)
         for a, b in ((x, w.t()), (dy, w), (dy.t(), x)):  # the value, its input's gradient, its matrix's
             out = torch.empty(a.shape[0], b.shape[1])
             both: list[Step] = [lambda a=a, b=b, out=out: torch.mm(a, b, out=out), lambda a=a, b=b: onednn(a, b.t(), None, "none", [], "")]  # type: ignore[misc]
-            yield count, 2.0 * tokens * E * into, both
+            yield count, both
     T, K, N = shape.context, shape.kv_size, tokens // shape.context * shape.n_heads
     q = torch.randn(N, T, K)
     for start, end in blocks(T):
         p, block, keys = torch.randn(N, end - start, end), q[:, start:end], q[:, :end]
         for a, b in ((block, keys.mT), (p, keys), (p.mT, block)):  # two of each: scores and their gradient; values and queries' gradient; keys' and values'
-            yield 2 * L, 2.0 * p.numel() * K, [lambda a=a, b=b: torch.bmm(a, b)]  # type: ignore[misc]
+            yield 2 * L, [lambda a=a, b=b: torch.bmm(a, b)]  # type: ignore[misc]
 
 
 def limit_row(shape: Shape, tokens: int, rounds: int, most: float) -> str:
     """How far the products of a step, alone and each by its faster library, are below nanoGPT's step; and what 1.5 times that step asks of the core."""
     batch = batch_of(shape, tokens)
-    nano, mine = medians([usual_step(Nano(shape), *batch), flat_step(ours("llama", "float32")(shape), *batch)], rounds)
-    kinds = list(products(shape, tokens))
-    alone = sum(count * min(medians(ways, rounds)) for count, _, ways in kinds)
-    flops = sum(count * each for count, each, _ in kinds)
-    asked = 1.5 * flops / nano
-    times = f"nanoGPT {nano * 1e3:.1f} ms, ours {mine * 1e3:.1f}, products alone {alone * 1e3:.1f} (x{nano / alone:.2f})"
-    share = f"{flops / alone / 1e9:.0f} GFLOP/s; 1.5 times nanoGPT is {asked / 1e9:.0f} GFLOP/s, {asked / most:.0%} of {most / 1e9:.1f}"
-    return f"d_model {shape.d_model}, layers {shape.n_layers}, kv_size {shape.kv_size}: {times}, {share}"
+    models = [ours("llama", "float32")(shape), ours("llama", "float32", kernels=False)(shape)]
+    nano, mine, nodes = medians([usual_step(Nano(shape), *batch), *(flat_step(model, *batch) for model in models)], rounds)
+    alone = sum(count * min(medians(ways, rounds)) for count, ways in products(shape, tokens))
+    needed = needed_flops(shape) * tokens
+    times = f"nanoGPT {nano * 1e3:.1f} ms, ours {mine * 1e3:.1f} (x{nano / mine:.2f}), without kernels {nodes * 1e3:.1f}"
+    libraries = f"products alone by the libraries {alone * 1e3:.1f}"
+    limit = f"at {most / 1e9:.1f} GFLOP/s {needed / most * 1e3:.1f} (x{nano * most / needed:.2f}), of which ours reaches {needed / most / mine:.0%}"
+    return f"d_model {shape.d_model}, layers {shape.n_layers}, kv_size {shape.kv_size}: {times}; {libraries}; {limit}"
+
+
+def needed_flops(shape: Shape) -> float:
+    """Of the products of a training step that no exact step can do without, a token: of scores, only those of keys up to the query itself."""
+    flops, seen = shape.flops_per_token, (shape.context + 1) / (2 * shape.context)
+    return flops.training - 3 * flops.scores * (1 - seen)
 
 
 def llama(d_model: int, n_layers: int, kv_size: int) -> Shape:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from isoflop import arch, launch
-from isoflop.arch import Shape, _written
+from isoflop.arch import Shape, _kernels, _written
 from isoflop.arch import _memory as _arch_memory
-from isoflop.arch._memory import live_bytes
+from isoflop.arch._memory import live_bytes, live_bytes_of_kernels
 from isoflop.errors import TrainError, UsageError
 from isoflop.launch import _memory
 from isoflop.launch._events import Finished, Started
@@ -34,9 +34,10 @@ def spec_of(corpus, *, family="llama", d_model=8, context=32, batch=256, steps=1
 # ---- the prediction
 
 
-def allocated(shape: Shape, sequences: int) -> int:
+def allocated(shape: Shape, sequences: int, kernels=None) -> int:
     """Bytes that live at once in one step, gradients of parameters aside, as PyTorch's own profiler has them."""
     model = importlib.import_module(f"isoflop.arch.{shape.arch}.module").build(shape, seed=0)
+    model.kernels = kernels
     tokens = torch.zeros(sequences, shape.context, dtype=torch.int64)
     model(tokens, tokens).backward()  # gradients are there from now on
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -49,10 +50,11 @@ def allocated(shape: Shape, sequences: int) -> int:
     return peak
 
 
+STEPS = ((32, 256, 1024, 256), (64, 256, 1024, 256), (16, 1024, 1024, 256), (64, 64, 512, 32_768), (512, 64, 256, 256))
+
+
 @pytest.mark.parametrize("family", ["gopher", "llama"])
-@pytest.mark.parametrize(
-    ("d_model", "context", "tokens", "vocab"), [(32, 256, 1024, 256), (64, 256, 1024, 256), (16, 1024, 1024, 256), (64, 64, 512, 32_768), (512, 64, 256, 256)]
-)
+@pytest.mark.parametrize(("d_model", "context", "tokens", "vocab"), STEPS)
 def test_what_lives_at_the_peak_of_a_step_is_what_the_formula_says(family, d_model, context, tokens, vocab):
     """Within 15 %: matrices made anew with a norm's gain, and the smaller buffers of a pass, are left out."""
     shape = arch.get(family).at(d_model, vocab=vocab, context=context)
@@ -60,8 +62,20 @@ def test_what_lives_at_the_peak_of_a_step_is_what_the_formula_says(family, d_mod
     assert formula == pytest.approx(allocated(shape, tokens // context), rel=0.15)
 
 
+@pytest.mark.parametrize(("d_model", "context", "tokens", "vocab"), STEPS)
+def test_what_lives_at_the_peak_of_a_step_by_kernels_is_what_the_formula_says(d_model, context, tokens, vocab):
+    kernels = _kernels.load()
+    if kernels is None:
+        pytest.skip(_kernels.why_not())
+    shape = arch.get("llama").at(d_model, vocab=vocab, context=context)
+    formula = live_bytes_of_kernels(shape, tokens / context, 4, backward=True)
+    assert formula == pytest.approx(allocated(shape, tokens // context, kernels), rel=0.15)
+
+
 def test_the_formula_and_the_modules_cut_alike():
     assert (_arch_memory.BLOCK, _arch_memory.LOGITS) == (_written.BLOCK, _written.LOGITS)
+    kernels = (Path(_kernels.__file__).parent / "_kernels.c").read_text(encoding="utf-8")
+    assert f"BLOCK = {_arch_memory.BLOCK}, ROWS = {_arch_memory.ROWS} }};" in kernels
     assert evaluate.CHUNK == _arch_memory.EVALUATED
 
 

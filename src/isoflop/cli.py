@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from isoflop.report.results import Results
     from isoflop.report.table import Table
     from isoflop.runs import Compile, RunSpec
+    from isoflop.study import Study
     from isoflop.tune import Tuning
     from isoflop.workspace import Found, Workspace
 
@@ -734,6 +735,8 @@ def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") ->
         ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))
         out.print(f"{len(left)} runs to train: about {ahead}, {at_once} at once, and {then} more for the proof.")
         out.print(_memory_of(left, at_once))
+        if missed := _missed_kernels(work.study, device):
+            out.print(missed, soft_wrap=True)
     if gain >= BF16_PAYS:
         out.print(f'precision = "bf16" in the study would train the longest run {gain:.1f} times as fast on this machine (docs/train.md).', soft_wrap=True)
     if design.flops_shared < design.flops:
@@ -742,6 +745,15 @@ def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") ->
     for warning in design.warnings:
         err.print(f"warning: {warning}")
     return design.specs, seconds
+
+
+def _missed_kernels(study: "Study", device: str) -> str:
+    """What runs would gain from a C compiler that is not there; nothing if they gain nothing."""
+    from isoflop.arch import _kernels
+
+    could = device == "cpu" and (study.arch, study.precision) == ("llama", "float32")
+    why = _kernels.why_not() if could else ""
+    return f"There is no working C compiler ({why}). With gcc or clang, or another that CC names, these runs would train faster (docs/train.md)." if why else ""
 
 
 def _memory_of(left: "Sequence[RunSpec]", at_once: int) -> str:

@@ -154,7 +154,7 @@ class Clock(BaseModel):
     finished: str  # ISO 8601, UTC
     attempt: PositiveInt
     device: str
-    versions: Mapping[str, str]  # isoflop, python, torch; where attempts differed, as of device and commit, each once: "2.12.0 then 2.13.0"
+    versions: Mapping[str, str]  # of isoflop, python, torch, kernels; where attempts differed, as of device and commit, each once: "2.12.0 then 2.13.0"
     commit: str = ""
     world: PositiveInt = Field(1, exclude_if=_absent)  # processes that trained it together
     compiled: bool = Field(default=False, exclude_if=_absent)  # by torch.compile

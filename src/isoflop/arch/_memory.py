@@ -138,9 +138,11 @@ def activations(shape: "Shape", *, sequences: float = 1, value_bytes: float = 2)
 
 PROCESS_BASE = 272e6  # of Python, PyTorch on a CPU, its buffers and the writing of a record: benchmarks/memory.md, and so for the two below
 HELD = 1.5  # of what a layer keeps, what glibc's allocator holds beyond all that lives at the peak: freed blocks are kept, and seldom fit the next
+HELD_BY_KERNELS = 0.5  # likewise: their blocks are few, and fit the next
 EVALUATED = 4096  # tokens a forward pass of the evaluation: isoflop.train.evaluate
 COPY = 12  # bytes a parameter of what a checkpoint copies, to be written while training goes on: weights and two moments
 BLOCK, LOGITS = 64, 1 << 22  # queries that attention is computed for at once, and numbers of logits: isoflop.arch._written
+ROWS = 128  # tokens at once: isoflop/arch/_kernels.c
 DATA_TOKENS, TOKEN_BYTES = 1 << 17, 40  # of a block of steps, and of a token in it while the next is made: isoflop.data.batches
 RECORD_BYTES = 60  # of a step: its loss, and the curve while it is written
 
@@ -161,7 +163,15 @@ class ProcessMemory:
 
 
 def process_memory(
-    shape: "Shape", *, sequences: float, batch: int, steps: int = 0, eval_tokens: int = 0, value_bytes: float = 4, muon: bool = False
+    shape: "Shape",
+    *,
+    sequences: float,
+    batch: int,
+    steps: int = 0,
+    eval_tokens: int = 0,
+    value_bytes: float = 4,
+    muon: bool = False,
+    kernels: bool = False,
 ) -> ProcessMemory:
     """Bytes of a process that trains a model of ours on a CPU, its weights and moments in float32.
 
@@ -173,15 +183,17 @@ def process_memory(
         eval_tokens: Of the validation set.
         value_bytes: Of one activation in a layer: 4 in float32, 2 in bf16.
         muon: Whether the matrices of the blocks have Muon's single moment; else all have AdamW's two.
+        kernels: Whether its blocks are computed by our kernels in C.
     """
     N, spared = shape.params.total, 4 * (shape.params.attention + shape.params.feed_forward) if muon else 0
     evaluated = min(max(1, EVALUATED // shape.context), eval_tokens // shape.context)
-    live = max(live_bytes(shape, sequences, value_bytes, backward=True), live_bytes(shape, evaluated, value_bytes, backward=False))
+    live, layer, held = (live_bytes_of_kernels, _layer_bytes_of_kernels, HELD_BY_KERNELS) if kernels else (live_bytes, _layer_bytes, HELD)
+    peak = max(live(shape, sequences, value_bytes, backward=True), live(shape, evaluated, value_bytes, backward=False))
     return ProcessMemory(
         base=PROCESS_BASE,
         states=N * FLOAT32_ADAMW.total - spared,
         checkpoint=N * COPY - spared,
-        activations=live + HELD * _layer_bytes(shape, sequences, value_bytes),
+        activations=peak + held * layer(shape, sequences, value_bytes),
         data=TOKEN_BYTES * (max(DATA_TOKENS, batch) + eval_tokens) + RECORD_BYTES * steps,
     )
 
@@ -200,11 +212,34 @@ def live_bytes(shape: "Shape", sequences: float, value_bytes: float, *, backward
     return shape.n_layers * kept + max(at_loss, in_attention, in_feed_forward)
 
 
+def live_bytes_of_kernels(shape: "Shape", sequences: float, value_bytes: float, *, backward: bool) -> float:
+    """As `live_bytes`, where blocks and loss are computed by our kernels: matrices are there once more, their gradients twice, and one head's scores."""
+    kept = _layer_bytes_of_kernels(shape, sequences, value_bytes)
+    stream = sequences * shape.context * value_bytes * shape.d_model
+    logits = min(ROWS, max(1, LOGITS // shape.vocab)) * shape.vocab
+    at_loss = (4 * shape.vocab * shape.d_model + logits) * LOGIT_BYTES + 2 * stream
+    if not backward:
+        return max(at_loss, kept + 2 * stream)
+    sublayer, head = max(shape.params.attention, shape.params.feed_forward) / shape.n_layers, shape.context**2 * _seen(shape)
+    return shape.n_layers * kept + max(at_loss, 2 * stream + value_bytes * (3 * sublayer + head))
+
+
+def _layer_bytes_of_kernels(shape: "Shape", sequences: float, value_bytes: float) -> float:
+    """As `_layer_bytes`: what comes after the feed-forward's first product is computed again, and no matrix is kept."""
+    saved = shape.saved
+    return sequences * shape.context * value_bytes * (saved.attention + saved.feed_forward - 2 * shape.ffw_size + saved.weights * _seen(shape))
+
+
+def _seen(shape: "Shape") -> float:
+    """Share of attention's weights that are there, without the keys after a block of queries."""
+    return (shape.context + min(BLOCK, shape.context)) / (2 * shape.context)
+
+
 def _layer_bytes(shape: "Shape", sequences: float, value_bytes: float) -> float:
     """Bytes of what one layer of our modules keeps for the backward pass; of attention's weights without the keys after a block of queries."""
-    saved, T = shape.saved, shape.context
-    seen = (T + min(BLOCK, T)) / (2 * T)
-    return sequences * T * value_bytes * (saved.attention + saved.feed_forward + saved.weights * seen) + value_bytes * _matrices_kept(shape, value_bytes)
+    saved, numbers = shape.saved, sequences * shape.context
+    held = numbers * (saved.attention + saved.feed_forward + saved.weights * _seen(shape))
+    return value_bytes * (held + _matrices_kept(shape, value_bytes))
 
 
 def _matrices_kept(shape: "Shape", value_bytes: float) -> float:

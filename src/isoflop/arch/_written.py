@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isoflop.arch._module import Precision, Reduction
+from isoflop.arch._module import Precision
 
 EPS = 1e-5  # of both families' norms: LLaMA 2's; LLaMA 1 had 1e-6, and Rae et al. 2021 do not say
 BLOCK = 64  # queries attended for at once; keys after the last of them are left out
@@ -154,21 +154,3 @@ class Loss(torch.autograd.Function):
         h_MD, scale_M1, gain_D, head_VD, dgained_VD, dh_MD = ctx.saved_tensors
         dx_MD = norm_backward(dh_MD, h_MD, scale_M1 * dloss)
         return dx_MD, (dgained_VD * head_VD).sum(0) * dloss, dgained_VD * (gain_D * dloss), None, None, None, None
-
-
-def answer(head: tuple[Tensor, Tensor, Tensor], tokens_BT: Tensor, targets_BT: Tensor | None, reduction: Reduction, z_loss: float) -> Tensor:
-    """What a module gives for its tokens: logits (B, T, V), or the loss of targets.
-
-    Args:
-        head: The stream, the gain of its last norm, and the output matrix.
-        tokens_BT: For their shape.
-        targets_BT: None for logits.
-        reduction: Of the loss over targets.
-        z_loss: As in `_module.loss_of`.
-    """
-    if targets_BT is None:
-        logits_MV: Tensor = Logits.apply(*head)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
-        return logits_MV.view(*tokens_BT.shape, -1)
-    count = 1 if reduction == "sum" else targets_BT.numel()
-    loss: Tensor = Loss.apply(*head, targets_BT.flatten(), z_loss, count, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
-    return loss

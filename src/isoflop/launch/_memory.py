@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from isoflop import arch, units
-from isoflop.arch import ProcessMemory
+from isoflop.arch import ProcessMemory, _kernels
 from isoflop.errors import TrainError, UnitError, UsageError
 from isoflop.runs import Muon, RunSpec
 
@@ -30,6 +30,7 @@ def need(spec: RunSpec, *, halvings: int = 0) -> ProcessMemory:
         eval_tokens=spec.eval_tokens,
         value_bytes=2 if spec.precision == "bf16" else 4,
         muon=isinstance(spec.optimizer, Muon),
+        kernels=spec.shape.arch == "llama" and spec.precision == "float32" and spec.threads == 1 and _kernels.load() is not None,
     )
 
 

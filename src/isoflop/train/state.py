@@ -6,13 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from isoflop import _registry, data
-from isoflop.arch import ParamGroups
+from isoflop.arch import ParamGroups, _kernels
 from isoflop.data import Corpus
 from isoflop.errors import TrainError
 from isoflop.runs import Cosine, RunSpec
@@ -21,6 +21,9 @@ from isoflop.train.checkpoint import Checkpoint
 from isoflop.train.divergence import LOOK
 from isoflop.train.schedule import factor
 from isoflop.train.world import Alone, World
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,13 @@ class State:
         self.batches = data.Batches(corpus, seed=spec.seed, batch=spec.batch, context=spec.shape.context)
         self.losses = torch.full((spec.steps,), math.nan, device=machine.device)
         self.step, self.seconds, self.micro, self.deterministic = 0, 0.0, machine.micro, machine.deterministic
-        self.made: Mapping[str, str] = {**_machine.versions(), "commit": _machine.commit(), "device": _machine.device(machine.device, threads=spec.threads)}
+        kernels = cast("_kernels.Kernels | None", module.kernels)
+        self.made: Mapping[str, str] = {
+            **_machine.versions(),
+            "kernels": "PyTorch's" if kernels is None else kernels.made_by,
+            "commit": _machine.commit(),
+            "device": _machine.device(machine.device, threads=spec.threads),
+        }
 
     @classmethod
     def begin(cls, spec: RunSpec, corpus: Corpus, *, resume: Checkpoint | None, machine: Machine = USUAL) -> Self:
@@ -74,6 +83,8 @@ class State:
         if resume is not None:  # the same bits only in the same way
             machine = replace(machine, compiled=bool(resume.notes.get("compiled", False)))
         _machine.check(machine.device)
+        if _takes_kernels(spec, machine) and (resume is None or resume.notes.get("kernels") is True):
+            module.kernels = cast("Any", _kernels.load())
         state = cls(spec, corpus, module.to(machine.device), machine=machine)
         if resume is not None:
             state.losses[: resume.step] = resume.tensors.pop("losses")
@@ -103,12 +114,9 @@ class State:
 
     def checkpoint(self) -> Checkpoint:
         """All that `begin` needs to go on; tensors are the state's own, not copies."""
-        return Checkpoint(
-            self.step,
-            self.seconds,
-            {**self.optimizer.state(), "losses": self.losses[: self.step]},
-            {"run": self.spec.id, "micro": self.micro, "compiled": self.machine.compiled, "deterministic": self.deterministic, "made": dict(self.made)},
-        )
+        notes: dict[str, JsonValue] = {"run": self.spec.id, "micro": self.micro, "deterministic": self.deterministic, "made": dict(self.made)}
+        notes |= {"compiled": self.machine.compiled, "kernels": self.module.kernels is not None}
+        return Checkpoint(self.step, self.seconds, {**self.optimizer.state(), "losses": self.losses[: self.step]}, notes)
 
     def weights(self) -> dict[str, Tensor]:
         """The parameters by name, whole and on the CPU; every process of a world must ask."""
@@ -162,6 +170,11 @@ def _compiled(module: nn.Module, machine: Machine) -> Callable[..., Tensor]:
     """On a GPU with its kernels recorded as one CUDA graph, for small models spend their time in launching them."""
     mode = "reduce-overhead" if machine.device.startswith("cuda") else "default"
     return torch.compile(module, mode=mode, dynamic=False)
+
+
+def _takes_kernels(spec: RunSpec, machine: Machine) -> bool:
+    """Whether a run is for our kernels in C: they are for one core of a processor, and a compiler must see every operation."""
+    return machine.device == "cpu" and spec.threads == 1 and not machine.compiled
 
 
 def build(spec: RunSpec) -> nn.Module:

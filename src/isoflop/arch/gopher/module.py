@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isoflop.arch import Shape, _module
+from isoflop.arch import Shape, _kernels, _module
+from isoflop.arch._fused import answer
 from isoflop.arch._module import Precision, Reduction
-from isoflop.arch._written import EPS, Turned, answer, blocks, features_norm_backward, features_normed, onto, rounded
+from isoflop.arch._written import EPS, Turned, blocks, features_norm_backward, features_normed, onto, rounded
 
 SINUSOID_BASE = 10_000.0  # Vaswani et al. 2017, Sec. 3.5, which Dai et al. 2019 keep
 
@@ -44,6 +45,7 @@ class Gopher(nn.Module):
         super().__init__()
         self.plain: bool | None = None  # None: as the tensors are; see `_module.takes_plain`
         self.precision: Precision = "float32"
+        self.kernels: _kernels.Kernels | None = None  # those of a training run, for the loss alone; see `_kernels.load`
         D, V, T = shape.d_model, shape.vocab, shape.context
         # Assumption: with a normed final stream the logits have variance D x std^2 = 0.04, so a fresh model's loss is ln V + 0.02.
         self.embedding_VD = _normal(V, D, std=0.2 / math.sqrt(D), generator=generator)
@@ -60,7 +62,7 @@ class Gopher(nn.Module):
                 logits_BTV = self._plain_logits(tokens_BT)
             return logits_BTV if targets_BT is None else _module.loss_of(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction, z_loss)
         head = self._stream(tokens_BT), self.norm_D, self.embedding_VD
-        return answer(head, tokens_BT, targets_BT, reduction, z_loss)
+        return answer(head, tokens_BT, targets_BT, reduction, z_loss=z_loss, kernels=self.kernels)
 
     def _stream(self, tokens_BT: Tensor) -> Tensor:
         T = tokens_BT.shape[1]

@@ -1,10 +1,11 @@
 """The llama family as a module: RMSNorm, rotary positions, SwiGLU, no biases (Touvron et al. 2023); grouped queries and an own head by choice.
 
-A block is computed in one of three ways, of equal results:
+A block is computed in one of four ways, of equal results:
 
 - plain: ordinary torch operations, for accelerators, autocast and compilers;
-- narrow and wide: one autograd node for attention and one for the feed-forward, their backward passes written out, so that few and large operations
-  remain. Both are for one CPU core, where plain PyTorch spends much of a step outside its matrix products (`benchmarks/step_speed.py` measures it).
+- fused, narrow and wide: one autograd node for attention and one for the feed-forward, their backward passes written out. They are for one CPU core,
+  where plain PyTorch spends much of a step outside its matrix products (`benchmarks/step_speed.py` measures it): fused ones are kernels in C, for
+  float32 where there is a compiler; the others are few and large operations of PyTorch's.
 
 Axes: B sequences, T positions, M = B x T tokens, D d_model, H heads, G key-value heads, R = H / G queries each, K kv_size,
 C = K / 2 rotated pairs, X = 2 for the cosine and the sine of their angle, A = H x K (A + 2 x G x K in the joint matrix), F ffw_size, V vocab,
@@ -17,13 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isoflop.arch import Shape, _module
+from isoflop.arch import Shape, _kernels, _module
+from isoflop.arch._fused import answer
 from isoflop.arch._module import Precision, Reduction
-from isoflop.arch._written import EPS, Turned, answer
-from isoflop.arch.llama import _narrow, _wide
+from isoflop.arch._written import EPS, Turned
+from isoflop.arch.llama import _fused, _narrow, _wide
 
 WIDE = 48  # d_model; `benchmarks/step_speed.md`: narrow nodes win up to 32, wide ones from 64
 ROPE_BASE = 10_000.0  # Su et al. 2021, Sec. 3.3
+
+Tables = _fused.Tables | _wide.Tables | _narrow.Tables
 
 
 def build(shape: Shape, *, seed: int) -> nn.Module:
@@ -42,6 +46,7 @@ class Llama(nn.Module):
         super().__init__()
         self.plain: bool | None = None  # None: as the tensors are; see `_module.takes_plain`
         self.precision: Precision = "float32"
+        self.kernels: _kernels.Kernels | None = None  # those of a training run; see `_kernels.load`
         self.wide = shape.d_model >= WIDE  # and wherever products are in bfloat16
         D, V, T, K = shape.d_model, shape.vocab, shape.context, shape.kv_size
         # Assumption: with a normed final stream the logits have variance D x std^2 = 0.04, so a fresh model's loss is ln V + 0.02.
@@ -61,22 +66,24 @@ class Llama(nn.Module):
                 logits_BTV = self._plain_logits(tokens_BT)
             return logits_BTV if targets_BT is None else _module.loss_of(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction, z_loss)
         head = self._stream(tokens_BT), self.norm_D, self.embedding_VD if self.head_VD is None else self.head_VD
-        return answer(head, tokens_BT, targets_BT, reduction, z_loss)
+        return answer(head, tokens_BT, targets_BT, reduction, z_loss=z_loss, kernels=self.kernels)
 
     def _stream(self, tokens_BT: Tensor) -> Tensor:
         T = tokens_BT.shape[1]
         x_MD = self.embedding_VD.index_select(0, tokens_BT.flatten())  # its backward is 4 times faster than embedding's
+        if self.kernels is not None and self.precision == "float32":
+            return self._through(x_MD, _fused.tables(self.rotation_TCX[:T], self.kernels))
         if self.wide or self.precision == "bf16":
-            wide = _wide.tables(self.rotation_TCX[:T], self.mask_TT[:T, :T], self.precision)
-            for block in self.blocks:
-                x_MD = block(x_MD, wide)
-            return x_MD
+            return self._through(x_MD, _wide.tables(self.rotation_TCX[:T], self.mask_TT[:T, :T], self.precision))
         narrow = _narrow.Tables(self.rotation_TCX[:T].permute(2, 1, 0).contiguous(), self.mask_TT[:T, :T])
-        x_DM = Turned.apply(x_MD)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
-        for block in self.blocks:
-            x_DM = block(x_DM, narrow)
+        x_DM = self._through(Turned.apply(x_MD), narrow)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         stream_MD: Tensor = Turned.apply(x_DM)  # type: ignore[no-untyped-call]
         return stream_MD
+
+    def _through(self, x: Tensor, tables: Tables) -> Tensor:
+        for block in self.blocks:
+            x = block(x, tables)
+        return x
 
     def _plain_logits(self, tokens_BT: Tensor) -> Tensor:
         T = tokens_BT.shape[1]
@@ -104,12 +111,12 @@ class Block(nn.Module):
         self.feed_forward_in_FD = _normal(2 * F, D, std=1 / math.sqrt(D), generator=generator)  # gate, then up
         self.feed_forward_out_DF = _normal(D, F, std=residual / math.sqrt(F), generator=generator)
 
-    def forward(self, x: Tensor, tables: _wide.Tables | _narrow.Tables | Tensor) -> Tensor:
-        """The stream after the block, by the way that the tables are of: x_MD if wide, x_DM if narrow, x_BTD if plain (its table is the rotation)."""
+    def forward(self, x: Tensor, tables: Tables | Tensor) -> Tensor:
+        """The stream after the block, by the way that the tables are of: x_MD if fused or wide, x_DM if narrow, x_BTD if plain (its table is the rotation)."""
         if isinstance(tables, Tensor):
             x = x + self._plain_attention(x, tables)
             return x + self._plain_feed_forward(x)
-        nodes = _wide if isinstance(tables, _wide.Tables) else _narrow
+        nodes = _fused if isinstance(tables, _fused.Tables) else _wide if isinstance(tables, _wide.Tables) else _narrow
         attention = self.norm_attention_D, self.attention_qkv_AD, self.attention_out_DA
         feed_forward = self.norm_feed_forward_D, self.feed_forward_in_FD, self.feed_forward_out_DF
         x = nodes.Attention.apply(x, *attention, tables, self.heads)
