@@ -61,9 +61,11 @@ INLINE float largest(vec v)
 
 // ---- products -------------------------------------------------------------------------------------------------------------------------------------------
 
-// c[i][j] (+)= sum over k of a[i am + k ak] b[k bk + j], for mr rows and nr vectors of columns
-INLINE void tile(int mr, int nr, long depth, const float *a, long am, long ak, const float *b, long bk, float *c, long cm, int adds)
+// c[i][j] (+)= sum over k of a[i am + k ak] b[k bk + j], for mr rows and nr vectors of columns; meanwhile the tile that comes next is fetched
+INLINE void tile(int mr, int nr, long depth, const float *a, long am, long ak, const float *b, long bk, float *c, long cm, int adds, const float *next)
 {
+    UNROLLED for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nr * VL; j += 16) __builtin_prefetch(next + i * cm + j, 1);  // 64 bytes: a cache line
     vec sums[8][NR];
     UNROLLED for (int i = 0; i < mr; i++)
         UNROLLED for (int j = 0; j < nr; j++) sums[i][j] = adds ? load(c + i * cm + j * VL) : (vec){0};
@@ -77,21 +79,21 @@ INLINE void tile(int mr, int nr, long depth, const float *a, long am, long ak, c
         UNROLLED for (int j = 0; j < nr; j++) store(c + i * cm + j * VL, sums[i][j]);
 }
 
+typedef void Tile(long, const float *, long, long, const float *, long, float *, long, int, const float *);
 #define TILE(mr, nr) \
-    static __attribute__((noinline)) void tile_##mr##_##nr(long depth, const float *a, long am, long ak, const float *b, long bk, float *c, long cm, int adds) \
+    static __attribute__((noinline)) void tile_##mr##_##nr( \
+        long depth, const float *a, long am, long ak, const float *b, long bk, float *c, long cm, int adds, const float *next) \
     { \
-        if (ak == 1) tile(mr, nr, depth, a, am, 1, b, bk, c, cm, adds); \
-        else tile(mr, nr, depth, a, 1, ak, b, bk, c, cm, adds); \
+        if (ak == 1) tile(mr, nr, depth, a, am, 1, b, bk, c, cm, adds, next); \
+        else tile(mr, nr, depth, a, 1, ak, b, bk, c, cm, adds, next); \
     }
 TILE(1, 1) TILE(2, 1) TILE(4, 1) TILE(8, 1)
 TILE(1, 2) TILE(2, 2) TILE(4, 2) TILE(8, 2)
 
-typedef void (*Tile)(long, const float *, long, long, const float *, long, float *, long, int);
-
 // C (M, Np) (+)= A (M, depth) B (depth, N). One of A's strides is 1. B's rows are bk apart; or it is packed, from -bk columns.
 static void product(long M, long N, long depth, const float *a, long am, long ak, const float *b, long bk, float *c, long cm, int adds)
 {
-    static const Tile tiles[NR][4] = {{tile_1_1, tile_2_1, tile_4_1, tile_8_1}, {tile_1_2, tile_2_2, tile_4_2, tile_8_2}};
+    static Tile *const tiles[NR][4] = {{tile_1_1, tile_2_1, tile_4_1, tile_8_1}, {tile_1_2, tile_2_2, tile_4_2, tile_8_2}};
     for (long n = 0; n < N; n += NR * VL) {
         int nr = N - n > VL ? 2 : 1;
         const float *panel = bk > 0 ? b + n : b + n * depth;
@@ -99,7 +101,8 @@ static void product(long M, long N, long depth, const float *a, long am, long ak
         for (long m = 0, rows; m < M; m += rows) {
             int size = M - m >= 8 && MR == 8 ? 3 : M - m >= 4 ? 2 : M - m >= 2 ? 1 : 0;
             rows = 1 << size;
-            tiles[nr - 1][size](depth, a + m * am, am, ak, panel, step, c + m * cm + n, cm, adds);
+            const float *next = m + rows < M ? c + (m + rows) * cm + n : c + n + NR * VL;
+            tiles[nr - 1][size](depth, a + m * am, am, ak, panel, step, c + m * cm + n, cm, adds, next);
         }
     }
 }
@@ -109,11 +112,16 @@ static void pack(float *to, const float *w, long wn, long wk, long N, long depth
 {
     for (long n0 = 0; n0 < N; n0 += NR * VL) {
         long width = N - n0 > VL ? NR * VL : VL, there = least(width, N - n0);
-        for (long k = 0; k < depth; k++, to += width) {
-            for (long n = 0; n < there; n++) to[n] = w[(n0 + n) * wn + k * wk];
-            if (gain_n) for (long n = 0; n < there; n++) to[n] *= gain_n[n0 + n];
-            if (gain_k) for (long n = 0; n < there; n++) to[n] *= gain_k[k];
-            for (long n = there; n < width; n++) to[n] = 0;
+        for (long k0 = 0, deep; k0 < depth; k0 += deep, to += deep * width) {  // so many rows of it that both stay in the first cache
+            deep = least(VL, depth - k0);
+            if (there < width) memset(to, 0, deep * width * sizeof *to);
+            for (long n = 0; n < there && wk == 1; n++)
+                for (long k = 0; k < deep; k++) to[k * width + n] = w[(n0 + n) * wn + k0 + k];
+            for (long k = 0; k < deep; k++) {
+                for (long n = 0; n < there && wk != 1; n++) to[k * width + n] = w[(n0 + n) * wn + (k0 + k) * wk];
+                for (long n = 0; n < there && gain_n; n++) to[k * width + n] *= gain_n[n0 + n];
+                for (long n = 0; n < there && gain_k; n++) to[k * width + n] *= gain_k[k0 + k];
+            }
         }
     }
 }
