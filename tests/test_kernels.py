@@ -13,7 +13,9 @@ import torch
 
 from isoflop import arch
 from isoflop.arch import Shape, _kernels
+from isoflop.cli import _missed_kernels
 from isoflop.errors import TrainError
+from isoflop.study import Study
 from isoflop.train import Interrupted, Machine, train
 from isoflop.train.state import State
 from test_train import spec_of, timeless
@@ -150,7 +152,7 @@ def test_scores_far_apart_and_large_logits_stay_finite(kernels):
 
 
 @pytest.mark.skipif(not (X86 and COMPILER), reason="needs a C compiler for x86")
-@pytest.mark.parametrize(("level", "floats"), [("x86-64-v3", 8), ("x86-64-v2", 4)])
+@pytest.mark.parametrize(("level", "floats"), [("x86-64-v3", 8), pytest.param("x86-64-v2", 4, marks=pytest.mark.slow)])
 def test_shorter_vectors_compute_the_same(kernels, level, floats, tmp_path):
     del kernels
     code = f"""
@@ -166,7 +168,7 @@ for name in test_kernels.SHAPES:
 
 
 @pytest.mark.skipif(not (X86 and COMPILER), reason="needs a C compiler for x86")
-@pytest.mark.parametrize("level", ["native", "x86-64-v3", "x86-64-v2"])
+@pytest.mark.parametrize("level", ["native", *(pytest.param(level, marks=pytest.mark.slow) for level in ("x86-64-v3", "x86-64-v2"))])
 def test_kernels_touch_no_memory_that_is_not_theirs(level, tmp_path):
     source, driver = Path(_kernels.__file__).parent, Path(__file__).with_name("kernels_driver.c")
     flags = ("-O1", "-g", f"-march={level}", "-ffp-contract=fast", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", f"-I{source}")
@@ -229,11 +231,12 @@ def test_a_cache_that_others_can_write_or_that_cannot_be_written_is_not_used(ker
         assert not list((tmp_path / "isoflop").iterdir())
 
 
-def test_a_design_says_what_a_compiler_would_gain(study, tmp_path):
-    command = [sys.executable, "-m", "isoflop.cli", "design", str(study), "--folder", str(tmp_path)]
-    found, without = (subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | extra).stdout for extra in ({}, {"CC": "no-cc"}))
-    assert "would train faster" not in found
-    assert "There is no working C compiler ([Errno 2] No such file or directory: 'no-cc'). With gcc or clang" in without
+@pytest.mark.parametrize(("arch", "precision", "device"), [("gopher", "float32", "cpu"), ("llama", "bf16", "cpu"), ("llama", "float32", "cuda")])
+def test_a_design_says_what_a_compiler_would_gain_and_nothing_where_it_would_not(monkeypatch, arch, precision, device):
+    study = Study(name="a", corpus="python", budgets=("1e9", "2e9", "4e9"), target="1e10")
+    monkeypatch.setattr(_kernels, "why_not", lambda: "no cc here")
+    assert _missed_kernels(study, "cpu").startswith("There is no working C compiler (no cc here). With gcc or clang")
+    assert not _missed_kernels(study.model_copy(update={"arch": arch, "precision": precision}), device)
 
 
 # ---- runs

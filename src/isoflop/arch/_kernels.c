@@ -344,7 +344,10 @@ static void softmax(long first, long rows, float *p, long stride)
 static void softmax_backward(long rows, long columns, const float *p, const float *along, float *ds, long stride)
 {
     for (long r = 0; r < rows; r++, p += stride, ds += stride)
-        for (long j = 0; j < columns; j += VL) store(ds + j, (load(ds + j) - along[r]) * load(p + j));
+        for (long j = 0; j < columns; j += VL) {
+            __builtin_prefetch(p + 2 * stride + j);  // likewise
+            store(ds + j, (load(ds + j) - along[r]) * load(p + j));
+        }
 }
 
 // Row by row the sum of x y
@@ -510,6 +513,8 @@ static void unit_backward(long rows, long Fp, const float *gate_up, const float 
 {
     for (long r = 0; r < rows; r++, gate_up += 2 * Fp, act += Fp, dact += Fp, dgate_up += 2 * Fp)
         for (long f = 0; f < Fp; f += VL) {
+            __builtin_prefetch(gate_up + 4 * Fp + f);  // two rows on: they were written a whole pass ago
+            __builtin_prefetch(gate_up + 5 * Fp + f);
             vec gate = load(gate_up + f), rest = load(gate_up + Fp + f), d = load(dact + f);
             vec sigmoid = 1.0f / (1.0f + expv(-gate)), silu = gate * sigmoid;
             store(act + f, silu * rest);
