@@ -14,7 +14,7 @@ import torch
 from isoflop import arch
 from isoflop.arch import Shape, _kernels
 from isoflop.cli import _missed_kernels
-from isoflop.errors import TrainError
+from isoflop.errors import TrainError, UsageError
 from isoflop.study import Study
 from isoflop.train import Interrupted, Machine, train
 from isoflop.train.state import State
@@ -160,7 +160,7 @@ import torch, test_kernels
 from isoflop.arch import _kernels
 torch.set_num_threads(1)
 found = _kernels.load()
-assert found.made_by.endswith("vectors of {floats}"), found.made_by
+assert found.made_by.endswith("(vectors of {floats})"), found.made_by
 for name in test_kernels.SHAPES:
     test_kernels.test_loss_gradients_and_logits_are_those_in_float64_within_float_error(found, name)
 """
@@ -172,9 +172,12 @@ for name in test_kernels.SHAPES:
 def test_kernels_touch_no_memory_that_is_not_theirs(level, tmp_path):
     source, driver = Path(_kernels.__file__).parent, Path(__file__).with_name("kernels_driver.c")
     flags = ("-O1", "-g", f"-march={level}", "-ffp-contract=fast", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", f"-I{source}")
-    built = subprocess.run([COMPILER, *flags, str(driver), "-o", str(tmp_path / "driver"), "-lm"], capture_output=True, text=True, check=False)
-    if built.returncode:
-        pytest.skip(f"no sanitizer here: {built.stderr[-200:]}")
+    (tmp_path / "empty.c").write_text("int main(void) { return 0; }\n", encoding="utf-8")
+    for program in (tmp_path / "empty.c", driver):
+        built = subprocess.run([COMPILER, *flags, str(program), "-o", str(tmp_path / "driver"), "-lm"], capture_output=True, text=True, check=False)
+        if built.returncode and program != driver:
+            pytest.skip(f"no sanitizer here: {built.stderr[-200:]}")
+        assert not built.returncode, built.stderr
     for name in SHAPES:
         s = shape_of(name)
         sizes = 2, s.context, s.d_model, s.n_heads, s.kv_heads, s.kv_size, s.ffw_size, s.vocab
@@ -208,7 +211,58 @@ def test_what_the_compiler_says_is_the_reason(kernels, tmp_path):
 def test_the_user_can_do_without(kernels, monkeypatch):
     del kernels
     monkeypatch.setenv(_kernels.CHOICE, "never")
-    assert _kernels.load() is None
+    assert (_kernels.load(), _kernels.why_not()) == (None, "")
+    monkeypatch.setenv(_kernels.CHOICE, "off")
+    with pytest.raises(UsageError, match=r"ISOFLOP_KERNELS is 'off'. Take auto .* or never"):
+        _kernels.load()
+
+
+@pytest.mark.parametrize("words", ['cc "x', "cc\0", "no-such-launcher gcc"])
+def test_words_that_name_no_compiler_are_a_reason_and_no_crash(words, tmp_path):
+    if "\0" in words:  # no environment can hold it; a compiler that speaks Latin-1 and fails stands in
+        words = str(tmp_path / "cc")
+        Path(words).write_bytes(b"#!/bin/sh\necho 'caf\xe9' >&2\nexit 1\n")
+        Path(words).chmod(0o700)
+    assert run_python(MADE_BY, CC=words, XDG_CACHE_HOME=str(tmp_path)).startswith("None\n")
+
+
+def test_a_compiler_may_be_called_through_another_program_and_be_asked_for_more(kernels, tmp_path):
+    """Even for arithmetic that would make the exponential wrong: that is not granted."""
+    (tmp_path / "through").write_text('#!/bin/sh\nexec "$@"\n', encoding="utf-8")
+    (tmp_path / "through").chmod(0o700)
+    code = f"""
+import torch, test_kernels
+from isoflop.arch import _kernels
+torch.set_num_threads(1)
+found = _kernels.load()
+assert found.made_by == {kernels.made_by!r}, (found, _kernels.why_not())
+test_kernels.test_loss_gradients_and_logits_are_those_in_float64_within_float_error(found, "wide")
+"""
+    run_python(code, CC=f"{tmp_path / 'through'} cc -Ofast", XDG_CACHE_HOME=str(tmp_path))
+
+
+def test_no_room_in_the_cache_does_not_cost_the_kernels(kernels, tmp_path):
+    """A compiler that cannot write there, as on a disk that is full or over its quota."""
+    full = f'case "$*" in *{tmp_path}*isoflop*) echo "No space left on device" >&2; exit 1;; esac'
+    (tmp_path / "cc").write_text(f'#!/bin/sh\n{full}\nexec cc "$@"\n', encoding="utf-8")
+    (tmp_path / "cc").chmod(0o700)
+    assert run_python(MADE_BY, CC=str(tmp_path / "cc"), XDG_CACHE_HOME=str(tmp_path)) == kernels.made_by
+    assert not list((tmp_path / "isoflop").iterdir())
+
+
+def test_what_nodes_refuse_kernels_refuse(kernels):
+    """They would read and write beyond what is theirs."""
+    shape = shape_of("as the quickstart's")
+    fused, _ = pair(shape, kernels)
+    tokens, targets = batch(shape)
+    for wrong in (-1, shape.vocab):
+        with pytest.raises(AssertionError, match="a target"):
+            fused(tokens, targets.clone().index_fill_(1, torch.tensor([3]), wrong))
+    with pytest.raises(AssertionError, match="more tokens than the context"):
+        fused(tokens.repeat(1, 2), targets.repeat(1, 2))
+    odd, _ = pair(shape.model_copy(update={"kv_size": 7}), kernels)
+    with pytest.raises(AssertionError, match="kv_size must be even"):
+        odd(tokens, targets)
 
 
 def test_they_are_compiled_once_for_all_processes_and_anew_where_damaged(kernels, tmp_path):

@@ -39,6 +39,10 @@ class Loss(torch.autograd.Function):
         kernels: Kernels,
     ) -> Tensor:
         (M, D), V, library = x_MD.shape, len(head_VD), kernels.library
+        least, most = targets_M.aminmax()
+        assert len(targets_M) == M, "a target for every token"
+        assert least >= 0, "a target is a token's number"
+        assert most < V, "a target beyond the vocabulary"
         shape = ctypes.byref(Shape(B=1, T=M, D=D, V=V))
         scratch = x_MD.new_empty(library.loss_scratch(shape, LOGITS))
         learned = (x_MD, gain_D, head_VD)

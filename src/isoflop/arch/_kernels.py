@@ -14,11 +14,14 @@ from ctypes import c_double, c_float, c_long, c_void_p
 from pathlib import Path
 from typing import NamedTuple
 
+from isoflop.errors import UsageError
+
 CHOICE = "ISOFLOP_KERNELS"  # "never", the user's word against them
 _SOURCE = Path(__file__).with_name("_kernels.c")
 _NATIVE = "-mcpu=native" if platform.machine() in {"arm64", "aarch64"} else "-march=native"
-# Sums of products in one rounding where the processor can; nobody asks for errno. Nothing that lets a compiler take NaN for a number, or reorder sums.
-_FLAGS = ("-O3", _NATIVE, "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+# Sums of products in one rounding where the processor can; nobody asks for errno.
+_FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+_LAST = "-fno-fast-math"  # whatever a user asks for: our exponential adds and takes away what a compiler may then leave out, and NaN must stay NaN
 _TENSORS = {"attention_forward": 9, "attention_backward": 13, "feed_forward_forward": 7, "feed_forward_backward": 11}  # that each takes, after the shape
 
 
@@ -32,52 +35,68 @@ class Kernels(NamedTuple):
     """What a step calls."""
 
     library: ctypes.CDLL
-    made_by: str  # the compiler, and for what: "gcc 12.2.0, vectors of 16"
-
-
-def why_not() -> str:
-    """Why there are none; nothing if there are."""
-    return _found()[1]
+    made_by: str  # the compiler, and for what: "gcc 12.2.0 (vectors of 16)"
 
 
 def load() -> Kernels | None:
     """The kernels, compiled now if they never were; None where there is no compiler or the user does not want them."""
-    return None if os.environ.get(CHOICE, "").strip() == "never" else _found()[0]
+    return _found()[0] if _wanted() else None
+
+
+def why_not() -> str:
+    """Why there are none; nothing if there are, or if the user does not want them."""
+    return _found()[1] if _wanted() else ""
+
+
+def _wanted() -> bool:
+    said = os.environ.get(CHOICE, "").strip()
+    if said not in {"", "auto", "never"}:
+        raise UsageError(f"{CHOICE} is {said!r}. Take auto (kernels where there is a C compiler) or never.")
+    return said != "never"
 
 
 @functools.cache
 def _found() -> tuple[Kernels | None, str]:
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    words = ["cc"]
     try:
-        program, *words = compiler
-        macros = _run([program, _NATIVE, *words, "-dM", "-E", "-x", "c", os.devnull])
-        with tempfile.TemporaryDirectory() as folder:  # what is loaded needs no name any more
-            path = _kept(compiler, macros) or _compiled(compiler, Path(folder, "kernels.so"))
-            library = _declared(ctypes.CDLL(str(path)))
+        words = shlex.split(os.environ.get("CC", "")) or words
+        macros = _run(_command(words, "-dM", "-E", "-x", "c", os.devnull))
+        library = _opened(words, macros)
     except subprocess.CalledProcessError as error:
-        return None, f"{compiler[0]} says: {error.stderr.strip()[:500]}"
-    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"{words[0]} says: {error.stderr.strip()[:500]}"
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         return None, str(error)
-    return Kernels(library, f"{_name(macros)}, vectors of {library.vector_length()}"), ""
+    return Kernels(library, f"{_name(macros)} (vectors of {library.vector_length()})"), ""
 
 
-def _kept(compiler: list[str], macros: str) -> Path | None:
-    """The library in the user's cache, compiled now if it is not there whole; None if there is no folder that is the user's alone."""
-    key = _digest("\0".join((_SOURCE.read_text(encoding="utf-8"), *compiler, *_FLAGS, macros)).encode())
+def _opened(words: list[str], macros: str) -> ctypes.CDLL:
+    kept = _kept(words, macros)
+    if kept is not None:
+        try:
+            return _declared(ctypes.CDLL(str(kept)))
+        except OSError:  # on a disk from which nothing may be executed
+            pass
+    with tempfile.TemporaryDirectory() as folder:  # what is loaded needs no name any more
+        return _declared(ctypes.CDLL(str(_compiled(words, Path(folder, "kernels.so")))))
+
+
+def _kept(words: list[str], macros: str) -> Path | None:
+    """The library in the user's cache, compiled now if it is not there whole; None if there is no folder that is the user's alone, or no room in it."""
+    key = _digest("\0".join((_SOURCE.read_text(encoding="utf-8"), *_command(words, *_FLAGS), macros)).encode())
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isoflop"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(folder):
+        if not (_is_ours(folder) and _is_ours(folder.parent)):
             return None
         whole = (path for path in folder.glob(f"kernels-{key}-*.so") if _is_ours(path) and path.name == _name_of(key, path))
-        return next(whole, None) or _added(folder, key, compiler)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return next(whole, None) or _added(folder, key, words)
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home
         return None
 
 
-def _added(folder: Path, key: str, compiler: list[str]) -> Path:
+def _added(folder: Path, key: str, words: list[str]) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as part:
-        made = _compiled(compiler, Path(part, "kernels.so"))
+        made = _compiled(words, Path(part, "kernels.so"))
         made.chmod(0o700)  # whatever the umask
         return made.replace(folder / _name_of(key, made))
 
@@ -97,14 +116,19 @@ def _is_ours(path: Path) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _compiled(compiler: list[str], path: Path) -> Path:
-    program, *words = compiler
-    _run([program, *_FLAGS, *words, str(_SOURCE), "-o", str(path), "-lm"])  # a user's own words come last, and win
+def _compiled(words: list[str], path: Path) -> Path:
+    _run(_command(words, *_FLAGS, str(_SOURCE), "-o", str(path), "-lm"))
     return path
 
 
+def _command(words: list[str], *ours: str) -> list[str]:
+    """A compiler, of one word or more ("ccache gcc"), for this processor unless the user's own words after it name another; then what we ask of it."""
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:first], _NATIVE, *words[first:], _LAST, *ours]
+
+
 def _run(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, stdin=subprocess.DEVNULL).stdout  # noqa: S603  # the user's compiler
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=300, stdin=subprocess.DEVNULL).stdout  # noqa: S603  # the user's compiler
 
 
 def _name(macros: str) -> str:

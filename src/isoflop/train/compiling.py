@@ -36,8 +36,8 @@ def decide(wish: Compile, spec: RunSpec, corpus: Corpus, *, machine: Machine, ke
 
     Args:
         wish: "auto" measures on a GPU where the run is long enough that it could pay; what cannot be compiled there does not pay. On a CPU it is no: what
-            torch.compile makes of plain operations is as quick as the nodes written by hand, to 6 %, at the two shapes measured, and compiling takes half a
-            minute (benchmarks/step_speed.md).
+            torch.compile makes of plain operations is as quick as the nodes written by hand, to 6 %, at the two shapes measured, kernels are quicker, and
+            compiling takes half a minute (benchmarks/step_speed.md).
         spec: Of the run.
         corpus: Its text.
         machine: That it is to run on.

@@ -22,8 +22,9 @@ class Tables(NamedTuple):
     sine_TC: Tensor
 
 
-def tables(rotation_TCX: Tensor, kernels: Kernels) -> Tables:
-    """For as many positions as the rotation has."""
+def tables(rotation_TCX: Tensor, T: int, kernels: Kernels) -> Tables:
+    """For T positions, as many as the rotation has."""
+    assert len(rotation_TCX) == T, "more tokens than the context"
     return Tables(kernels, *(part_TC.contiguous() for part_TC in rotation_TCX.unbind(-1)))
 
 
@@ -34,8 +35,9 @@ class Attention(torch.autograd.Function):
     def forward(  # noqa: PLR0917 -- autograd passes by position
         ctx: Any, x_MD: Tensor, gain_D: Tensor, qkv_AD: Tensor, out_DA: Tensor, tables: Tables, heads: tuple[int, int]
     ) -> Tensor:
-        (M, D), T, (H, G) = x_MD.shape, len(tables.cosine_TC), heads
-        ctx.shape, ctx.tables = Shape(B=M // T, T=T, D=D, H=H, G=G, K=out_DA.shape[1] // H), tables
+        (M, D), (T, C), (H, G) = x_MD.shape, tables.cosine_TC.shape, heads
+        ctx.shape, ctx.tables = Shape(B=M // T, T=T, D=D, H=H, G=G, K=2 * C), tables
+        assert out_DA.shape[1] == H * 2 * C, "features are turned in pairs: kv_size must be even"
         library, shape = tables.kernels.library, ctypes.byref(ctx.shape)
         kept, scratch = x_MD.new_empty(library.attention_kept(shape)), x_MD.new_empty(library.attention_scratch(shape))
         out_MD = torch.empty_like(x_MD)

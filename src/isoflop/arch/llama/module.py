@@ -72,7 +72,7 @@ class Llama(nn.Module):
         T = tokens_BT.shape[1]
         x_MD = self.embedding_VD.index_select(0, tokens_BT.flatten())  # its backward is 4 times faster than embedding's
         if self.kernels is not None and self.precision == "float32":
-            return self._through(x_MD, _fused.tables(self.rotation_TCX[:T], self.kernels))
+            return self._through(x_MD, _fused.tables(self.rotation_TCX[:T], T, self.kernels))
         if self.wide or self.precision == "bf16":
             return self._through(x_MD, _wide.tables(self.rotation_TCX[:T], self.mask_TT[:T, :T], self.precision))
         narrow = _narrow.Tables(self.rotation_TCX[:T].permute(2, 1, 0).contiguous(), self.mask_TT[:T, :T])
