@@ -1,13 +1,14 @@
 """How long a whole sweep takes: two single-threaded workers against one process, and what of the workers' time is no training.
 
-Run, on an idle machine: `python benchmarks/sweep.py [--long] [--out benchmarks/sweep.md]`
+Run, on an idle machine: `python benchmarks/sweep.py [--long TIMES] [--out benchmarks/sweep.md]`
 
 One small isoflop grid is trained three times, each time from the start of a fresh interpreter to its end: by one process on two threads, by one on
 one thread, and by the pool, largest runs first. The pool's workers are timed from within: this file wraps the functions that train, evaluate and
 write, in the worker's process, and `src` is as it is. All that a worker lives is accounted for: what is in no part is "between steps". The
 thread that writes checkpoints shares the worker's core, so its CPU time is taken from the steps and counted with the checkpoints.
 
-`--long` adds the share of the quickstart study's sweep, by the pool alone: about ten minutes more.
+`--long 1` gives instead the shares of the quickstart study's sweep, by the pool alone, in about five minutes; `--long 2` those of that study with
+budgets twice as large.
 """
 
 import argparse
@@ -79,8 +80,9 @@ def sweep(*, tiny: bool) -> Study:
     return study.parse(values)
 
 
-def quickstart() -> Study:
-    return study.load(Path(__file__).parents[1] / "examples" / "1_quickstart.toml")
+def quickstart(times: float) -> Study:
+    values = study.load(Path(__file__).parents[1] / "examples" / "1_quickstart.toml")
+    return values.model_copy(update={"budgets": tuple(times * budget for budget in values.budgets), "target": times * values.target})
 
 
 def specs_of(work: Workspace, mode: str) -> tuple[RunSpec, ...]:
@@ -253,13 +255,13 @@ def shares(sweep: Took) -> list[str]:
     ]
 
 
-def page(swept: dict[str, Took], long: Took | None, design: str) -> str:
+def page(swept: dict[str, Took], design: str) -> str:
     pool = swept["pool"]
     rows = (f"| {MODES[mode]} | {sweep.wall:.1f} | {sweep.wall / pool.wall:.2f} |" for mode, sweep in swept.items())
     lines = [
         "# A whole sweep",
         "",
-        f"`python benchmarks/sweep.py{' --long' if long else ''}`, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {processor()}, {cores()} cores. {design}",
+        f"`python benchmarks/sweep.py`, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {processor()}, {cores()} cores. {design}",
         f"Load of the machine when it ended: {os.getloadavg()[0]:.1f}.",
         "",
         "| trained by | wall seconds | over the pool |",
@@ -272,8 +274,6 @@ def page(swept: dict[str, Took], long: Took | None, design: str) -> str:
         "",
         *shares(pool),
     ]
-    if long:
-        lines += ["", "## The quickstart study's sweep", "", *shares(long)]
     return "\n".join([*lines, ""])
 
 
@@ -298,7 +298,7 @@ def told(work: Workspace) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--long", action="store_true", help="also the quickstart study, by the pool")
+    parser.add_argument("--long", type=float, metavar="TIMES", help="instead: the quickstart study, its budgets so many times as large, by the pool")
     parser.add_argument("--tiny", action="store_true", help="a grid of seconds, to see that all of it runs; its figures are no results")
     parser.add_argument("--out", type=Path, help="file to write the page to; standard output if not given")
     parser.add_argument("--be-driver", nargs=3, metavar=("MODE", "FOLDER", "TIMES"), help=argparse.SUPPRESS)
@@ -312,13 +312,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if asked.long:
+            design = told(prepared(quickstart(asked.long), folder / "quickstart"))
+            print(design, "", *shares(took("usual", folder / "quickstart", folder / "long")), sep="\n")
+            return
         work = prepared(sweep(tiny=asked.tiny), folder / "prepared")
         swept = {mode: took(mode, folder / "prepared", folder / mode.replace(" ", "-")) for mode in MODES}
-        long = None
-        if asked.long:
-            prepared(quickstart(), folder / "quickstart")
-            long = took("usual", folder / "quickstart", folder / "long")
-        text = page(swept, long, told(work) + (" A tiny run: its figures are no results." if asked.tiny else ""))
+        text = page(swept, told(work) + (" A tiny run: its figures are no results." if asked.tiny else ""))
     if asked.out:
         asked.out.write_text(text, encoding="utf-8")
     else:

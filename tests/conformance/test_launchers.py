@@ -53,7 +53,7 @@ def runs(corpus: Corpus, *, steps: tuple[int, int, int] = (50, 50, 50)) -> list[
 
 
 def long_runs(corpus: Corpus) -> list[RunSpec]:
-    return runs(corpus, steps=(200, 300, 1200))  # the last takes over a second, and tells of itself four times in each
+    return runs(corpus, steps=(600, 900, 3600))  # the last takes over a second, and tells of itself four times in each
 
 
 @pytest.fixture(scope="module")
