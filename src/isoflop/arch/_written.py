@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from isoflop.arch._module import Precision
 
+Head = tuple[Tensor, Tensor, Tensor]  # the stream, the gain of its last norm, and the output matrix
 EPS = 1e-5  # of both families' norms: LLaMA 2's; LLaMA 1 had 1e-6, and Rae et al. 2021 do not say
 BLOCK = 64  # queries attended for at once; keys after the last of them are left out
 LOGITS = 1 << 22  # numbers at once: 16 MB
@@ -108,49 +109,34 @@ class Logits(torch.autograd.Function):
         return dx_MD, (dgained_VD * head_VD).sum(0), dgained_VD * gain_D
 
 
-class Loss(torch.autograd.Function):
-    """The cross-entropy of the normed stream's logits, and z_loss times their squared log-sums, summed over targets and divided by `count`.
+def loss(head: Head, targets_M: Tensor, z_loss: float, count: int, *, learns: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The cross-entropy of the normed stream's logits, and z_loss times their squared log-sums, summed over targets and divided by `count`; its gradients.
 
-    Its gradient is taken on the way, as many tokens at a time as have LOGITS logits, so that those of a large vocabulary are never there at once.
+    These are taken on the way, as many tokens at a time as have LOGITS logits, so that those of a large vocabulary are never there at once; none unless it
+    `learns`.
     """
-
-    @staticmethod
-    def forward(  # noqa: PLR0917 -- autograd passes by position
-        ctx: Any,
-        x_MD: Tensor,
-        gain_D: Tensor,
-        head_VD: Tensor,
-        targets_M: Tensor,
-        z_loss: float,
-        count: int,
-        learns: bool,  # noqa: FBT001 -- likewise
-    ) -> Tensor:
-        h_MD, scale_M1 = normed(x_MD)
-        gained_VD = head_VD * gain_D
-        share = x_MD.new_ones(()) / count  # of a target in the loss; it goes onto what is small
-        shared_DV, dh_MD = ((gained_VD * share).t(), torch.empty_like(h_MD)) if learns else (gained_VD, h_MD)  # else neither is used
-        loss, dgained_VD = x_MD.new_zeros(()), None
-        rows = max(1, LOGITS // len(head_VD))
-        for part in (slice(start, start + rows) for start in range(0, len(h_MD), rows)):
-            h_RD, targets_R1 = h_MD[part], targets_M[part, None]
-            logits_RV = product(h_RD, gained_VD)
-            p_RV = logits_RV.softmax(-1)  # a third of the time of log_softmax and an exponential
-            z_R1 = logits_RV.amax(-1, keepdim=True) - p_RV.amax(-1, keepdim=True).log()  # log of the sum: exact, as the largest p is at least 1 / V
-            loss += (z_R1 - logits_RV.gather(1, targets_R1)).sum()
-            if z_loss:
-                loss += z_loss * z_R1.square().sum()
-                p_RV.mul_(1 + 2 * z_loss * z_R1)
-            if learns:
-                p_RV.scatter_add_(1, targets_R1, torch.full_like(z_R1, -1.0))  # the logits' gradient, from here on
-                dgained_VD = p_RV.t() @ h_RD if dgained_VD is None else dgained_VD.addmm_(p_RV.t(), h_RD)
-                dh_MD[part] = product(p_RV, shared_DV)
-            del logits_RV, p_RV  # before the next ones are made
-        if dgained_VD is not None:
-            ctx.save_for_backward(h_MD, scale_M1, gain_D, head_VD, dgained_VD.mul_(share), dh_MD)
-        return loss / count
-
-    @staticmethod
-    def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor | None, ...]:
-        h_MD, scale_M1, gain_D, head_VD, dgained_VD, dh_MD = ctx.saved_tensors
-        dx_MD = norm_backward(dh_MD, h_MD, scale_M1 * dloss)
-        return dx_MD, (dgained_VD * head_VD).sum(0) * dloss, dgained_VD * (gain_D * dloss), None, None, None, None
+    x_MD, gain_D, head_VD = head
+    h_MD, scale_M1 = normed(x_MD)
+    gained_VD = head_VD * gain_D
+    share = x_MD.new_ones(()) / count  # of a target in the loss; it goes onto what is small
+    shared_DV, dh_MD = ((gained_VD * share).t(), torch.empty_like(h_MD)) if learns else (gained_VD, h_MD)  # else neither is used
+    loss, dgained_VD = x_MD.new_zeros(()), None
+    rows = max(1, LOGITS // len(head_VD))
+    for part in (slice(start, start + rows) for start in range(0, len(h_MD), rows)):
+        h_RD, targets_R1 = h_MD[part], targets_M[part, None]
+        logits_RV = product(h_RD, gained_VD)
+        p_RV = logits_RV.softmax(-1)  # a third of the time of log_softmax and an exponential
+        z_R1 = logits_RV.amax(-1, keepdim=True) - p_RV.amax(-1, keepdim=True).log()  # log of the sum: exact, as the largest p is at least 1 / V
+        loss += (z_R1 - logits_RV.gather(1, targets_R1)).sum()
+        if z_loss:
+            loss += z_loss * z_R1.square().sum()
+            p_RV.mul_(1 + 2 * z_loss * z_R1)
+        if learns:
+            p_RV.scatter_add_(1, targets_R1, torch.full_like(z_R1, -1.0))  # the logits' gradient, from here on
+            dgained_VD = p_RV.t() @ h_RD if dgained_VD is None else dgained_VD.addmm_(p_RV.t(), h_RD)
+            dh_MD[part] = product(p_RV, shared_DV)
+        del logits_RV, p_RV  # before the next ones are made
+    if dgained_VD is None:
+        return loss / count, ()
+    dgained_VD.mul_(share)
+    return loss / count, (norm_backward(dh_MD, h_MD, scale_M1), (dgained_VD * head_VD).sum(0), dgained_VD.mul_(gain_D))
