@@ -1,10 +1,11 @@
 """Every exception isoflop raises on purpose.
 
     IsoflopError
-    ├── UsageError            what was typed cannot be meant (exit 2)
+    ├── UsageError            an invalid command, option or argument (exit 2)
     │   ├── UnknownNameError  no such law, architecture, launcher, ... (with the nearest)
     │   ├── UnitError         "70X" is not a number isoflop reads
-    │   └── StudyError        a study file that cannot be read as one
+    │   ├── StudyError        a study file that cannot be read as one
+    │   └── QuestionError     an input with two readings that change the answer; carries both
     ├── CorpusError           text that is missing, empty, binary or too small
     ├── DesignError           a grid that cannot answer the question
     ├── StoreError            a study folder that is busy, damaged, full or read-only
@@ -17,13 +18,15 @@
 Each message says what is wrong with which value, why it matters, and what to do.
 """
 
+from typing import NamedTuple
+
 
 class IsoflopError(Exception):
     """Base of all errors that isoflop raises on purpose."""
 
 
 class UsageError(IsoflopError):
-    """What was typed cannot be meant."""
+    """An invalid command, option or argument."""
 
 
 class UnknownNameError(UsageError):
@@ -36,6 +39,28 @@ class UnitError(UsageError):
 
 class StudyError(UsageError):
     """A study file that cannot be read as one."""
+
+
+class Reading(NamedTuple):
+    """One way to read an ambiguous input."""
+
+    text: str  # what it means and what follows from it, as a phrase: "36 separate runs, each with its own loss"
+    option: str  # what chooses it, ready for a shell: "--every-point"
+
+
+class QuestionError(UsageError):
+    """An input with two or more readings that change the answer. Nothing is computed until the user chooses one.
+
+    Attributes:
+        question: What is ambiguous, as a sentence.
+        readings: The ways to read it, with their consequences and the option that chooses each.
+    """
+
+    def __init__(self, question: str, readings: tuple[Reading, ...]) -> None:
+        ways = "".join(f"\n  {reading.option}\n      {reading.text}" for reading in readings)
+        super().__init__(f"{question} Choose one:{ways}")
+        self.question = question
+        self.readings = readings
 
 
 class CorpusError(IsoflopError):
