@@ -63,7 +63,7 @@ def test_light_imports_stay_light(code):
 
 def test_every_error_is_in_the_drawn_tree():
     module = ast.parse((SOURCE / "errors.py").read_text(encoding="utf-8"))
-    classes = [node.name for node in module.body if isinstance(node, ast.ClassDef)]
+    classes = [node.name for node in module.body if isinstance(node, ast.ClassDef) and node.name.endswith("Error")]
     drawn = re.findall(r"\b(\w+Error)\b", ast.get_docstring(module))
     assert sorted(classes) == sorted(set(drawn))
     assert issubclass(isoflop.IsoflopError, IsoflopError)

@@ -1,10 +1,9 @@
 """The command line: one verb a stage, in pipeline order. Results go to stdout, progress to stderr; 1 is our error, 2 is a misuse."""
 
 import contextlib
-import io
+import errno
 import json
 import math
-import os
 import re
 import shlex
 import sys
@@ -15,7 +14,7 @@ import typer
 import typer.core
 from rich.console import Console
 
-from isoflop import STAGES, units
+from isoflop import STAGES, _streams, units
 from isoflop.errors import IsoflopError, UsageError
 
 if TYPE_CHECKING:
@@ -868,24 +867,35 @@ def _command() -> str:
 
 
 def main() -> None:
-    """Entry point: our errors become one message and an exit status, never a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without a dash or a proportion sign gets a question mark
+    """Run the command line: an error of ours becomes one message and an exit status, never a traceback."""
+    _streams.guard()
+    status = _status()
+    failure = _streams.finish()
+    if failure is not None:
+        status = status or 1
+        if failure.errno != errno.EPIPE:  # a reader that has left has seen enough
+            err.print(f"isoflop: the answer could not be printed: {failure.strerror}.", soft_wrap=True)
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run the command that was typed and return its exit status."""
     try:
         app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except UsageError as error:
         err.print(f"isoflop: {error}", soft_wrap=True)
-        sys.exit(2)
+        return 2
     except IsoflopError as error:
         err.print(f"isoflop: {error}", soft_wrap=True)
-        sys.exit(1)
-    except BrokenPipeError:  # whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
+    except BrokenPipeError:  # of a file that the answer was written to: its reader has seen enough
+        return 1
     except OSError as error:
-        err.print(f"isoflop: the answer could not be printed: {error.strerror}.", soft_wrap=True)
-        sys.exit(1)
+        err.print(f"isoflop: {error}.", soft_wrap=True)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,5 @@
+"""`python -m isoflop`: the command line, for an environment that is not active."""
+
+from isoflop.cli import main
+
+main()
