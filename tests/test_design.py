@@ -100,6 +100,19 @@ def test_less_than_a_decade_of_compute_is_warned_of():
     assert "less than a decade" in design(changed(budgets=(1e12, 1.5e12, 2e12)), TEXT).warnings[0]
 
 
+def test_runs_are_measured_on_all_of_a_short_validation_text_by_default():
+    short = design(STUDY, dataclasses.replace(TEXT, val_tokens=100_000))
+    assert {s.eval_tokens for s in short.specs} == {99_968}  # whole sequences of 128, each with one token after it
+    assert any("measured on 99,968 instead of 131,072" in warning for warning in short.warnings)
+    exact = design(STUDY, dataclasses.replace(TEXT, val_tokens=131_073))
+    assert {s.eval_tokens for s in exact.specs} == {131_072}
+    assert exact.warnings == ()
+
+
+def test_the_default_of_eval_tokens_leaves_no_trace_in_the_ids_of_runs():
+    assert [s.id for s in design(STUDY, TEXT).specs] == [s.id for s in design(changed(eval_tokens=131_072), TEXT).specs]
+
+
 @pytest.mark.parametrize(
     ("values", "text", "message"),
     [
@@ -109,6 +122,7 @@ def test_less_than_a_decade_of_compute_is_warned_of():
         ({"sizes": (512, 1024, 2048)}, TEXT, "steps at width"),
         ({}, dataclasses.replace(TEXT, val_tokens=1000), "validation text has 1.00k tokens"),
         ({"eval_tokens": 100}, TEXT, "under one sequence of 128"),
+        ({"eval_tokens": 200_000}, dataclasses.replace(TEXT, val_tokens=150_000), "has 150k tokens, but every run is measured on 200k"),
         ({"design": "horizons"}, TEXT, "times the largest run"),
     ],
 )

@@ -13,6 +13,7 @@
     ├── FitError              runs that do not determine a law
     ├── ExtrapolationError    a budget beyond what the law was fitted on; carries the estimate
     ├── ValidationError       a proof that cannot be made
+    ├── MemoryShortError      too little memory for what was asked
     └── MissingExtraError     an optional dependency that is not installed
 
 Each message says what is wrong with which value, why it matters, and what to do.
@@ -106,3 +107,28 @@ class MissingExtraError(IsoflopError):
 
     def __init__(self, package: str, *, extra: str, needed_for: str) -> None:
         super().__init__(f"{needed_for} needs the package {package!r}, which is not installed. Install it with: pip install 'isoflop[{extra}]'")
+
+
+class MemoryShortError(IsoflopError):
+    """Too little memory to do what was asked."""
+
+
+def not_importable(error: ImportError, package: str, *, extra: str, needed_for: str) -> IsoflopError:
+    """Return the error for an optional package that cannot be imported: it is missing, memory is short, or it is broken.
+
+    Args:
+        error: Why Python did not import it.
+        package: Its name in a package index.
+        extra: The extra of isoflop that installs it.
+        needed_for: What needs it, as the subject of a sentence.
+    """
+    why = str(error)
+    if any(sign in why for sign in _OUT_OF_MEMORY):
+        what = f"{needed_for} needs the package {package!r}, and there is too little memory to load it ({why})"
+        return MemoryShortError(f"{what}. Free memory, or raise the limit of this process (ulimit -v, or that of its job), then run the same command again.")
+    if isinstance(error, ModuleNotFoundError):
+        return MissingExtraError(package, extra=extra, needed_for=needed_for)
+    return IsoflopError(f"{needed_for} needs the package {package!r}, which is installed but cannot be loaded: {why}. Install it again, then try once more.")
+
+
+_OUT_OF_MEMORY = ("Cannot allocate memory", "failed to map segment", "cannot create shared object descriptor", "out of memory")  # as ld.so writes them

@@ -25,6 +25,9 @@ from isoflop.errors import StudyError, UnitError
 from isoflop.runs import Precision
 
 
+EVAL_TOKENS = 131_072  # assumption: enough that the loss of two models differs by more than the choice of text moves it
+
+
 def _quantity(value: object) -> float:
     try:
         return units.read(value)  # type: ignore[arg-type]  # it refuses what is neither text nor a number
@@ -102,13 +105,21 @@ class Study(BaseModel):
     z_loss: float = Field(0.0, ge=0, description="weight of the penalty on the logits' size; 1e-4 in PaLM")
     seeds: PositiveInt = Field(3, description="runs, each with its own seed, at one point of the grid: the noise")
     seed: int = Field(0, ge=0, description="of initial weights and of the order of the text")
-    eval_tokens: PositiveInt = Field(131_072, description="validation tokens that every run's final loss is measured on")
+    eval_tokens: PositiveInt = Field(
+        EVAL_TOKENS, description="validation tokens that every run's final loss is measured on; the default means all that the text has, where that is fewer"
+    )
     target: Quantity = Field(description="training FLOPs of the run to plan and prove")
     proof: Proof = Proof()
 
     def kind(self, vocab: int) -> Kind:
         """Of its models, with the tokenizer's vocabulary."""
         return Kind(family=self.arch, vocab=vocab, context=self.context, tied=self.tied, kv_heads=None if self.kv_heads == "all" else self.kv_heads)
+
+    def evaluated(self, val_tokens: int) -> int:
+        """Return how many validation tokens a run is measured on: `eval_tokens`, or by default all whole sequences where the text has fewer."""
+        if self.eval_tokens != EVAL_TOKENS:
+            return self.eval_tokens
+        return min(EVAL_TOKENS, (val_tokens - 1) // self.context * self.context)
 
     @field_validator("corpus", mode="before")
     @classmethod

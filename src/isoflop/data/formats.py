@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO, cast
 
-from isoflop.errors import CorpusError, MissingExtraError
+from isoflop.errors import CorpusError, not_importable
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -123,8 +123,8 @@ def _parquet(path: Path, raw: IO[bytes], compression: str) -> Iterator[str]:
     try:
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("pyarrow", extra="train", needed_for=f"Reading {path}") from None
+    except ImportError as error:
+        raise not_importable(error, "pyarrow", extra="train", needed_for=f"Reading {path}") from None
     try:
         table = parquet.ParquetFile(raw)
         name = text_field(table.schema_arrow.names, str(path))
@@ -157,8 +157,8 @@ class _Zstd(io.RawIOBase):
     def __init__(self, raw: IO[bytes]) -> None:
         try:
             import zstandard
-        except ImportError:
-            raise MissingExtraError("zstandard", extra="train", needed_for="Reading .zst files") from None
+        except ImportError as error:
+            raise not_importable(error, "zstandard", extra="train", needed_for="Reading .zst files") from None
         self._raw, self._zstandard = raw, zstandard
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._packed, self._ready, self._started = b"", b"", False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from isoflop.data.formats import text_of
-from isoflop.errors import CorpusError, MissingExtraError
+from isoflop.errors import CorpusError, not_importable
 
 # Left out of "python" so that installs of one Python version agree: tests, tools and bundled wheels that Debian packages separately or not at all,
 # modules that some versions lack, what is written for one machine, and what is generated: tables of characters, the manual as one string.
@@ -64,8 +64,8 @@ class HubDataset:
         """
         try:
             import datasets
-        except ImportError:
-            raise MissingExtraError("datasets", extra="hub", needed_for=f"Reading hf:{self.name}") from None
+        except ImportError as error:
+            raise not_importable(error, "datasets", extra="hub", needed_for=f"Reading hf:{self.name}") from None
         try:
             rows = iter(datasets.load_dataset(self.name, self.config, split=self.split, streaming=True))
             first = next(rows, None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop.errors import CorpusError, MissingExtraError, StoreError, UsageError
+from isoflop.errors import CorpusError, StoreError, UsageError, not_importable
 
 if TYPE_CHECKING:
     import tokenizers
@@ -82,8 +82,8 @@ def check(name: str) -> int | None:
         raise UsageError(f'{name!r} leaves nothing to merge: 256 ids are bytes and one ends documents. Take 258 or more, or "bytes".')
     try:
         import tokenizers  # noqa: F401  # better to know before the corpus is read
-    except ImportError:
-        raise MissingExtraError("tokenizers", extra="train", needed_for=f"The tokenizer {name!r}") from None
+    except ImportError as error:
+        raise not_importable(error, "tokenizers", extra="train", needed_for=f"The tokenizer {name!r}") from None
     return vocab
 
 
@@ -117,8 +117,8 @@ def load(path: Path) -> Bpe:
     """
     try:
         from tokenizers import Tokenizer as Model
-    except ImportError:
-        raise MissingExtraError("tokenizers", extra="train", needed_for="A BPE tokenizer") from None
+    except ImportError as error:
+        raise not_importable(error, "tokenizers", extra="train", needed_for="A BPE tokenizer") from None
     return Bpe(Model.from_file(str(path)))
 
 

@@ -18,6 +18,7 @@ FEWEST_BUDGETS = 3  # two would make a line with nothing to judge it by
 NEAREST_TARGET = 3.0  # times the largest run of the sweep
 TRUNK_LR = 0.7  # times the rate of a cosine run, which is lower on the whole; benchmarks/cooldown.md
 KAPLAN_WARMUP = 3000 / 250_000  # of the longest run; Kaplan et al. 2020, Sec. 2.2
+FEWEST_EVALUATED = 2048  # tokens, where the study does not say; assumption: below, the choice of text moves the loss more than the size of the model
 MIN_STEPS = 50  # assumption: under fifty steps a schedule has no shape, and the loss says more of warm-up than of size
 
 
@@ -116,7 +117,7 @@ def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group,
         z_loss=study.z_loss,
         seed=seed,
         data=text.digest,
-        eval_tokens=study.eval_tokens,
+        eval_tokens=study.evaluated(text.val_tokens),
         budget=budget,
         group=group,
         label=label,
@@ -181,13 +182,19 @@ def around(kind: Kind, params: float, *, count: int, spread: float) -> tuple[Sha
 
 
 def _refuse_text(study: Study, text: Text) -> None:
-    if text.val_tokens <= study.eval_tokens:
+    evaluated = study.evaluated(text.val_tokens)
+    there = f"the validation text has {units.count(text.val_tokens)} tokens"
+    if evaluated < min(study.eval_tokens, FEWEST_EVALUATED):
         raise DesignError(
-            f"the validation text has {units.count(text.val_tokens)} tokens, but every run is measured on {units.count(study.eval_tokens)}. "
-            "Set eval_tokens lower, validation higher, or add text to the corpus."
+            f"{there}, and a loss measured on fewer than {units.count(FEWEST_EVALUATED)} says little. "
+            "Set validation higher, add text to the corpus, or set eval_tokens to accept that."
         )
-    if study.eval_tokens < study.context:
-        raise DesignError(f"eval_tokens is {study.eval_tokens}, under one sequence of {study.context} tokens, so no loss could be measured. Raise eval_tokens.")
+    if text.val_tokens <= evaluated:
+        raise DesignError(
+            f"{there}, but every run is measured on {units.count(evaluated)}. Set eval_tokens lower, validation higher, or add text to the corpus."
+        )
+    if evaluated < study.context:
+        raise DesignError(f"eval_tokens is {evaluated}, under one sequence of {study.context} tokens, so no loss could be measured. Raise eval_tokens.")
 
 
 def _refuse_grid(study: Study, specs: tuple[RunSpec, ...]) -> None:
@@ -212,4 +219,10 @@ def _warnings(study: Study, specs: tuple[RunSpec, ...], text: Text) -> tuple[str
         "Add text, or lower the budgets."
     )
     narrow = f"the budgets span {span:.2g}x, less than a decade of compute, so the exponents will be uncertain. Add a smaller or a larger budget."
-    return ((repeated,) if many else ()) + ((narrow,) if span < 10 else ())
+    evaluated = study.evaluated(text.val_tokens)
+    little = (
+        f"the validation text has {text.val_tokens:,} tokens, so every run is measured on {evaluated:,} instead of "
+        f"{study.eval_tokens:,}; losses of few tokens are noisy. Set validation higher, or add text."
+    )
+    few = evaluated < study.eval_tokens
+    return ((repeated,) if many else ()) + ((narrow,) if span < 10 else ()) + ((little,) if few else ())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop import study as studies
-from isoflop.errors import MissingExtraError, StoreError, StudyError, UnknownNameError, UsageError
+from isoflop.errors import StoreError, StudyError, UnknownNameError, UsageError, not_importable
 from isoflop.export import _tokenizer
 from isoflop.runs import RunRecord
 from isoflop.store import Row, Store, files
@@ -78,8 +78,8 @@ def weights(run: Source) -> Mapping[str, NDArray[np.float32]]:
     """
     try:
         from safetensors.numpy import load_file
-    except ImportError:
-        raise MissingExtraError("safetensors", extra="train", needed_for="Exporting a run") from None
+    except ImportError as error:
+        raise not_importable(error, "safetensors", extra="train", needed_for="Exporting a run") from None
     try:
         with run.weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

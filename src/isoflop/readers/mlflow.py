@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from isoflop.errors import FitError, IsoflopError, MissingExtraError
+from isoflop.errors import FitError, IsoflopError, not_importable
 from isoflop.readers._logs import Log, Logs, quiet, table
 
 _SQLITE = b"SQLite format 3\0"
@@ -33,15 +33,15 @@ def open(path: Path) -> Logs:  # noqa: A001  # readers.mlflow.open is how it is 
     try:
         with quiet():
             import mlflow.tracking  # noqa: F401  # only whether it is there
-    except ImportError:
-        raise MissingExtraError("mlflow-skinny", extra="mlflow", needed_for="reading an MLflow store") from None
+    except ImportError as error:
+        raise not_importable(error, "mlflow-skinny", extra="mlflow", needed_for="reading an MLflow store") from None
     with quiet(), _uri(path) as uri:
         try:
             return table(_logs(uri), source=path)
         except IsoflopError:
             raise
         except ImportError as error:
-            raise MissingExtraError(error.name or "sqlalchemy", extra="mlflow", needed_for="reading an MLflow database") from error
+            raise not_importable(error, error.name or "sqlalchemy", extra="mlflow", needed_for="reading an MLflow database") from error
         except Exception as error:  # of MLflow, SQLAlchemy, SQLite or YAML
             raise FitError(f"{path}: MLflow cannot read its store ({str(error)[:300]}). A database of an older MLflow needs `mlflow db upgrade`.") from error
 

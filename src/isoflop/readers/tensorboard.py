@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isoflop.errors import FitError, MissingExtraError
+from isoflop.errors import FitError, not_importable
 from isoflop.readers._logs import Log, Logs, quiet, table
 
 _NAME = "tfevents"  # in the name of every event file; TensorBoard itself finds them by it
@@ -32,8 +32,8 @@ def open(path: Path) -> Logs:  # noqa: A001  # readers.tensorboard.open is how i
     try:
         with quiet():
             from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-    except ImportError:
-        raise MissingExtraError("tensorboard", extra="tensorboard", needed_for="reading TensorBoard's event files") from None
+    except ImportError as error:
+        raise not_importable(error, "tensorboard", extra="tensorboard", needed_for="reading TensorBoard's event files") from None
     files = [path] if path.is_file() else sorted(p for p in path.rglob(f"*{_NAME}*") if p.is_file())
     root = path.parent if path.is_file() else path
     logs: dict[Path, Log] = {}

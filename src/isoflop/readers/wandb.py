@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from isoflop.errors import FitError, MissingExtraError
+from isoflop.errors import FitError, not_importable
 from isoflop.readers._logs import Log, Logs, quiet, table
 
 _MAGIC = b":W&B"
@@ -48,8 +48,8 @@ def _offline(file: Path) -> Log:
     try:
         with quiet():
             from wandb.proto import wandb_internal_pb2 as messages
-    except ImportError:
-        raise MissingExtraError("wandb", extra="wandb", needed_for="reading offline runs of Weights & Biases") from None
+    except ImportError as error:
+        raise not_importable(error, "wandb", extra="wandb", needed_for="reading offline runs of Weights & Biases") from None
     parse = cast("Any", messages).Record.FromString
     log = Log(id=file.stem.removeprefix("run-"), name="", status="running")
     summary: dict[str, Any] = {}

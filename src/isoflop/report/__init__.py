@@ -23,7 +23,7 @@ landscape  published laws, known models and a budget -> the paper's Figure 1 as 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isoflop.errors import MissingExtraError
+from isoflop.errors import not_importable
 
 if TYPE_CHECKING:  # planning with published laws prints tables and needs no study
     from isoflop.report.results import Results
@@ -43,5 +43,5 @@ def write(results: "Results", folder: Path) -> Path:
     try:
         from isoflop.report import page
     except ImportError as error:
-        raise MissingExtraError(error.name or "altair", extra="report", needed_for="the report") from None
+        raise not_importable(error, error.name or "altair", extra="report", needed_for="the report") from None
     return page.write(results, folder)

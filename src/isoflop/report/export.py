@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from isoflop.errors import MissingExtraError
+from isoflop.errors import not_importable
 from isoflop.fit import Blend, Fit, Fits, Prediction, Profile, Trial
 from isoflop.fit.account import Account, groups
 from isoflop.fit.limits import Limits
@@ -81,8 +81,8 @@ def to_parquet(rows: Sequence[Mapping[str, Scalar]]) -> bytes:
     try:
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("pyarrow", extra="train", needed_for="writing Parquet") from None
+    except ImportError as error:
+        raise not_importable(error, "pyarrow", extra="train", needed_for="writing Parquet") from None
     buffer = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist([dict(r) for r in rows]), buffer)
     return buffer.getvalue()

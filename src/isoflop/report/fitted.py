@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from isoflop.errors import MissingExtraError
+from isoflop.errors import not_importable
 from isoflop.fit import Fits
 from isoflop.runs import Runs
 
@@ -28,7 +28,7 @@ def write(fits: Fits, runs: Runs, folder: Path, *, target: float | None = None) 
     except ImportError as error:
         if (error.name or "").startswith("isoflop"):  # a fault of ours, which no installing mends
             raise
-        raise MissingExtraError(error.name or "altair", extra="report", needed_for="the figures") from None
+        raise not_importable(error, error.name or "altair", extra="report", needed_for="the figures") from None
     found = Fitted.of(fits, runs, target=target)
     written = []
     for drawing in drawings():

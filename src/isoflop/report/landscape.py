@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from isoflop import units
 from isoflop.compare import Model
-from isoflop.errors import FitError, MissingExtraError, UsageError
+from isoflop.errors import FitError, UsageError, not_importable
 from isoflop.plan.estimate import Estimate
 from isoflop.published import Published
 from isoflop.report.table import DASH, Table, row
@@ -112,4 +112,4 @@ def models_table(models: Sequence[Model]) -> Table:
 def _missing(error: ImportError) -> Exception:
     if (error.name or "").startswith("isoflop"):  # a fault of ours, which no installing mends
         return error
-    return MissingExtraError(error.name or "altair", extra="report", needed_for="the figure")
+    return not_importable(error, error.name or "altair", extra="report", needed_for="the figure")

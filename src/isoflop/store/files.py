@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from isoflop.errors import MissingExtraError, StoreError
+from isoflop.errors import StoreError, not_importable
 from isoflop.runs import Curve, RunRecord, RunSpec
 
 RECORD, CURVE, WEIGHTS, SPEC = "record.json", "curve.parquet", "weights.safetensors", "spec.json"
@@ -203,8 +203,8 @@ def read_curve(folder: Path, sha256: str) -> Curve:
     data = check_curve(folder, sha256)
     try:
         from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("pyarrow", extra="train", needed_for="reading the curve of a run") from None
+    except ImportError as error:
+        raise not_importable(error, "pyarrow", extra="train", needed_for="reading the curve of a run") from None
     table = parquet.read_table(io.BytesIO(data))
     return Curve(tokens=table["tokens"].to_numpy().astype(np.float64), loss=table["loss"].to_numpy().astype(np.float64))
 
@@ -279,8 +279,8 @@ def _curve_bytes(curve: Curve) -> bytes:
     try:
         import pyarrow as pa
         from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("pyarrow", extra="train", needed_for="keeping the curve of a run") from None
+    except ImportError as error:
+        raise not_importable(error, "pyarrow", extra="train", needed_for="keeping the curve of a run") from None
     table = pa.table({"tokens": np.asarray(curve.tokens).astype(np.int64), "loss": np.asarray(curve.loss).astype(np.float32)})
     buffer = io.BytesIO()
     parquet.write_table(table, buffer, compression="zstd", use_dictionary=False)
