@@ -24,7 +24,6 @@ from isoflop.arch import Kind
 from isoflop.errors import StudyError, UnitError
 from isoflop.runs import Precision
 
-
 EVAL_TOKENS = 131_072  # assumption: enough that the loss of two models differs by more than the choice of text moves it
 
 
