@@ -1,23 +1,18 @@
 """One file -> its documents, streaming: text, JSON lines and Parquet, plain or compressed."""
 
-import bz2
-import gzip
 import io
 import json
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TextIO, cast
+from typing import IO, TextIO
 
+from isoflop._bounded import COMPRESSIONS, decompressed
 from isoflop.errors import CorpusError, not_importable
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 PIECE = 65_536  # characters; assumption: long enough to keep a chapter together, short enough that one book can be split into train and validation
 TEXT_FIELDS = ("text", "content", "document", "body", "code")  # assumption: the names that public corpora use
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
 
 class NotTextError(CorpusError):
@@ -40,13 +35,13 @@ def documents(path: Path, raw: IO[bytes], *, whole: bool) -> Iterator[str]:
         CorpusError: A damaged file, or a record without text.
     """
     suffixes = [s.lower() for s in path.suffixes]
-    compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
     kind = suffixes[-1] if suffixes else ""
     try:
         if kind == ".parquet":
             yield from _parquet(path, raw, compression)
             return
-        with io.TextIOWrapper(_decompressed(raw, compression), encoding="utf-8-sig") as lines:
+        with io.TextIOWrapper(decompressed(raw, compression), encoding="utf-8-sig") as lines:
             yield from _json_lines(path, lines) if kind in {".jsonl", ".ndjson", ".json"} else _text(path, lines, whole=whole)
     except UnicodeDecodeError as error:
         raise NotTextError(path, f"byte {error.object[error.start]:#04x} is not UTF-8") from None
@@ -135,57 +130,3 @@ def _parquet(path: Path, raw: IO[bytes], compression: str) -> Iterator[str]:
                 row += 1
     except pa.ArrowException as error:
         raise CorpusError(f"{path} cannot be read as Parquet: {error}. It is damaged or of another format; make it again, or leave it out.") from None
-
-
-def _decompressed(raw: IO[bytes], compression: str) -> IO[bytes]:
-    match compression:
-        case ".gz":
-            return cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-        case ".bz2":
-            return bz2.BZ2File(raw)
-        case ".xz":
-            return lzma.LZMAFile(raw)
-        case ".zst":
-            return io.BufferedReader(_Zstd(raw), buffer_size=1 << 18)
-        case _:
-            return raw
-
-
-class _Zstd(io.RawIOBase):
-    """Zstandard frames as one stream; zstandard's own reader ends a truncated file in silence."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        try:
-            import zstandard
-        except ImportError as error:
-            raise not_importable(error, "zstandard", extra="train", needed_for="Reading .zst files") from None
-        self._raw, self._zstandard = raw, zstandard
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._packed, self._ready, self._started = b"", b"", False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        view = memoryview(buffer).cast("B")
-        while not self._ready and self._fill():
-            pass
-        part, self._ready = self._ready[: len(view)], self._ready[len(view) :]
-        view[: len(part)] = part
-        return len(part)
-
-    def _fill(self) -> bool:
-        """Decompress some more; False at the end."""
-        self._packed = self._packed or self._raw.read(1 << 16)
-        if not self._packed:
-            if self._started and not self._frame.eof:
-                raise EOFError("the last zstd frame is cut off")
-            return False
-        if self._frame.eof:
-            self._frame = self._zstandard.ZstdDecompressor().decompressobj()
-        try:
-            self._ready = self._frame.decompress(self._packed)
-        except self._zstandard.ZstdError as error:
-            raise OSError(str(error)) from None
-        self._packed, self._started = self._frame.unused_data, True
-        return True
