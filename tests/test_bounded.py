@@ -1,6 +1,7 @@
 """Decompression takes the memory of its buffers, whatever comes out."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -63,7 +64,7 @@ def test_an_xz_file_that_demands_gigabytes_is_refused():
     content[at + 2] = 38  # 2 GiB
     header = content[12 : 12 + (content[12] + 1) * 4 - 4]
     content[12 + len(header) : 16 + len(header)] = zlib.crc32(bytes(header)).to_bytes(4, "little")
-    with pytest.raises(lzma.LZMAError, match="[Mm]emory"):
+    with pytest.raises(lzma.LZMAError, match="usage limit"):
         _bounded.decompressed(io.BytesIO(bytes(content)), ".xz").read()
 
 
@@ -85,20 +86,19 @@ def chunk(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
-@pytest.mark.parametrize("dictionary", [True, False])
-def test_the_largest_page_is_what_the_pages_declare(tmp_path: Path, version: str, dictionary: bool) -> None:
+@pytest.mark.parametrize("encoded", ["plain", "dictionary"])
+def test_the_largest_page_is_what_the_pages_declare(tmp_path: Path, version: str, encoded: str) -> None:
     path = tmp_path / "a.parquet"
     texts = ["small"] * 5000 + ["large " * 100_000] + ["small"] * 5000
-    parquet.write_table(pa.table({"text": texts}), path, compression="zstd", data_page_version=version, use_dictionary=dictionary, write_page_checksum=True)
+    parquet.write_table(
+        pa.table({"text": texts}), path, compression="zstd", data_page_version=version, use_dictionary=encoded == "dictionary", write_page_checksum=True
+    )
     with path.open("rb") as file:
         assert 600_000 < _bounded.largest_page(file, *chunk(path)) < 700_000
         assert file.tell() == 0
 
 
 @given(st.binary(max_size=200))
-def test_pages_that_are_none_are_refused(content: bytes) -> None:
-    """Or read as pages of some size, where the bytes happen to be such."""
-    try:
+def test_bytes_of_any_kind_are_pages_or_refused(content: bytes) -> None:
+    with contextlib.suppress(ValueError):
         assert _bounded.largest_page(io.BytesIO(content), 0, len(content)) >= 0
-    except ValueError as error:
-        assert "page header" in str(error)
