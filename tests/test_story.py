@@ -30,7 +30,7 @@ def test_a_stage_has_its_module_docs_page_and_test_file(stage):
 
 def test_verbs_are_the_stages_in_order():
     verbs = python("import typer; from isoflop.cli import app; print(*typer.main.get_command(app).list_commands(None))").split()
-    assert verbs == ["run", *isoflop.STAGES]
+    assert verbs == ["init", "run", *isoflop.STAGES]
 
 
 def test_the_readme_tree_names_the_stages_in_order_and_every_entry_exists():

@@ -9,6 +9,8 @@ from types import ModuleType
 
 from isoflop.errors import UnknownNameError
 
+LONGEST = 60  # characters of a name in a message
+
 
 def names(menu: str) -> tuple[str, ...]:
     """Names of the public modules in a menu package such as "isoflop.laws"."""
@@ -36,5 +38,6 @@ def check(name: str, known: Iterable[str], *, noun: str) -> None:
     if name not in known:
         near = [entry for entry in known if name and entry.startswith(name)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         guess = f" Did you mean {near[0]!r}?" if near else ""
-        msg = f"there is no {noun} {name!r}.{guess} Known: {', '.join(known)}."
+        written = repr(name if len(name) <= LONGEST else f"{name[:LONGEST]} ...")
+        msg = f"there is no {noun} {written}.{guess} Known: {', '.join(known)}."
         raise UnknownNameError(msg)

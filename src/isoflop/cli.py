@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -40,11 +41,11 @@ class Verbs(typer.core.TyperGroup):
     """The verbs in pipeline order; Ctrl-C in any of them says that nothing is lost."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Names in the order that --help shows."""
-        return sorted(super().list_commands(ctx), key=["run", *STAGES].index)
+        """Return the names in the order that --help shows."""
+        return sorted(super().list_commands(ctx), key=["init", "run", *STAGES].index)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb."""
+        """Run a verb; say after Ctrl-C that nothing is lost."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -64,11 +65,11 @@ class Screen(Console):
 app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="With this much compute, how big a model, on how many tokens?",
-    epilog="Begin with: isoflop run examples/1_quickstart.toml",
+    epilog="Begin with: isoflop plan 1e21, which needs no data; or isoflop init, and isoflop run my_study.toml",
 )
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a study: the one file that says what to find out.")
 
@@ -93,6 +94,21 @@ def _trackers(names: list[str] | None) -> list[str] | None:
     return names
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        out.print(f"isoflop {importlib.metadata.version('isoflop')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """With this much compute, how big a model, on how many tokens?"""
+
+
 StudyArg = Annotated[Path, typer.Argument(help="A study file (TOML), or the folder of a study made before.", show_default=False)]
 FolderOpt = Annotated[Path | None, typer.Option("--folder", help="Where runs and report go.  [default: studies/NAME]", show_default=False)]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -109,6 +125,38 @@ TrackOpt = Annotated[
     typer.Option("--track", callback=_trackers, help="Log to tensorboard, wandb or mlflow, too; more than once for several.", show_default=False),
 ]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print runs, FLOPs and time; train nothing.")]
+
+
+@app.command(epilog="Example: isoflop init novels --corpus 'books/*.txt'")
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the study and of its file.")] = "my_study",
+    corpus: Annotated[
+        list[str] | None, typer.Option("--corpus", help="Text: files, a glob or hf:NAME; more than once for several.  [default: python]", show_default=False)
+    ] = None,
+) -> None:
+    """Write a commented study that runs as it is: NAME.toml, in this folder."""
+    from isoflop import study as studies
+    from isoflop.store import files
+    from isoflop.study import template
+
+    name = name.removesuffix(".toml")
+    path, beside = Path(f"{name}.toml"), Path(template.SCHEMA_FILE)
+    found = template.find_text(Path())
+    text = template.text(name, corpus or (), found)
+    studies.parse(tomllib.loads(text), source=str(path))
+    if missing := [entry for entry in corpus or () if template.is_missing(entry, Path())]:
+        raise UsageError(f"--corpus {missing[0]}: there is no such file here. Quote a glob, such as --corpus 'books/*.txt', so that the shell leaves it alone.")
+    if path.exists():
+        raise UsageError(f"{path} is there already, and is left as it is. Take another name: isoflop init {name}2")
+    files.write(path, text.encode())
+    if template.is_ours(beside):
+        files.write(beside, (json.dumps(studies.schema(), indent=2) + "\n").encode())
+    out.print(f"Wrote {path}" + (f", and {beside} for editors." if template.is_ours(beside) else "."), soft_wrap=True)
+    if found and not corpus:
+        out.print(
+            f"Its text is Python's standard library. There is text in this folder too: {found[0].glob} ({found[0]}); see the line corpus.", soft_wrap=True
+        )
+    _next("run", path, None)
 
 
 @app.command(epilog="Example: isoflop run examples/1_quickstart.toml")
@@ -186,12 +234,25 @@ def arch(
 
 
 @study_app.command("show", epilog="Example: isoflop study show examples/1_quickstart.toml")
-def study_show(study: StudyArg) -> None:
-    """Print the study with every default visible and every key explained."""
+def study_show(
+    study: Annotated[Path | None, typer.Argument(help="A study file, or a study's folder.  [default: an example]", show_default=False)] = None,
+) -> None:
+    """Print a study with every default visible and every key explained. What it prints is itself a study file."""
     from isoflop import study as studies
 
-    work = _open(study, None)
-    out.print(studies.show(work.study), end="", soft_wrap=True)
+    shown = studies.example() if study is None else _open(study, None).study
+    out.print(studies.show(shown), end="", soft_wrap=True)
+
+
+@study_app.command("schema", epilog="Example: isoflop study schema > study.schema.json")
+def study_schema() -> None:
+    """Print the JSON schema of study files, by which editors complete and check keys.
+
+    VS Code (Even Better TOML), Neovim and others read it where the first line of a study is: #:schema ./study.schema.json
+    """
+    from isoflop import study as studies
+
+    out.print(json.dumps(studies.schema(), indent=2), soft_wrap=True)
 
 
 app.add_typer(study_app, name="study")

@@ -8,6 +8,7 @@ import re
 
 from isoflop.errors import UnitError
 
+LONGEST = 60  # characters of a value in a message
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "q": 1e15}
 _SECONDS = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
@@ -19,6 +20,12 @@ _SECONDS = {
 }
 _PLAIN = r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d[\d_]*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?"  # a comma only between thousands: 1,4 is 1.4 to half the world
 _NUMBER = re.compile(rf"\s*({_PLAIN})\s*([a-zA-Z]?)\s*", re.ASCII)
+_COMPUTE = re.compile(r"(.*?)(?:(?<![a-zA-Z])flops?|(pf(?:lops?)?(?:/s)?[- ]?days?))\s*", re.ASCII | re.IGNORECASE)
+PF_DAY = 1e15 * 86400.0  # FLOPs
+PATTERN = (  # what `read_flops` takes, for JSON schemas, without the look-aheads that some editors do not know
+    r"^\s*\+?((\d{1,3}(,\d{3})+|\d[\d_]*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*[kKmMbBgGtTqQ]?\s*"
+    r"([fF][lL][oO][pP][sS]?|[pP][fF]([lL][oO][pP][sS]?)?(/[sS])?[- ]?[dD][aA][yY][sS]?)?\s*$"
+)
 _DURATION = re.compile(rf"\s*({_PLAIN})\s*([a-zA-Z]+)\s*", re.ASCII)
 
 
@@ -28,11 +35,20 @@ def read(text: str | float) -> float:
     Raises:
         UnitError: Not a positive finite number with one of the suffixes k, M, B, G, T, Q.
     """
-    value = float(text) if isinstance(text, int | float) and not isinstance(text, bool) else _parse(str(text))
+    try:
+        value = float(text) if isinstance(text, int | float) and not isinstance(text, bool) else _parse(str(text))
+    except OverflowError:
+        raise UnitError("a whole number of hundreds of digits is not a quantity. Write it like 5.76e23.") from None
     if not math.isfinite(value) or value <= 0:
-        msg = f"{text!r} is not a positive finite quantity. Write it like 70M, 1.4T or 5.76e23."
+        msg = f"{_brief(text)} is not a positive finite quantity. Write it like 70M, 1.4T or 5.76e23."
         raise UnitError(msg)
     return value
+
+
+def _brief(value: object) -> str:
+    """Return a value as it was typed, or its beginning."""
+    text = str(value) if isinstance(value, float) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
 
 
 def _parse(text: str) -> float:
@@ -40,9 +56,21 @@ def _parse(text: str) -> float:
     scale = _SCALE.get(match[2].lower()) if match else None
     if match is None or scale is None:
         comma = " A comma stands between thousands only; the decimal sign is a point." if "," in text else ""
-        msg = f"{text!r} is not a quantity. Write a number with an optional suffix k, M, B, T or an exponent, like 70M, 1.4T or 5.76e23.{comma}"
+        msg = f"{_brief(text)} is not a quantity. Write a number with an optional suffix k, M, B, T or an exponent, like 70M, 1.4T or 5.76e23.{comma}"
         raise UnitError(msg)
     return float(match[1].replace("_", "").replace(",", "")) * scale
+
+
+def read_flops(text: str | float) -> float:
+    """Read training compute such as 5.76e23, "1e23 FLOPs" or "3640 PF-days".
+
+    Raises:
+        UnitError: Not a positive finite number, or of another unit.
+    """
+    match = _COMPUTE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return read(text)
+    return read(read(match[1]) * (PF_DAY if match[2] else 1.0))
 
 
 def read_duration(text: str) -> float:

@@ -1,9 +1,8 @@
 """Study: one TOML file, one frozen value. Equal files give equal studies, and everything that changes a result is in it."""
 
-import difflib
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,26 +14,46 @@ from pydantic import (
     PositiveInt,
     Tag,
     ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from isoflop import units
+from isoflop import _registry, units
 from isoflop.arch import Kind
-from isoflop.errors import StudyError, UnitError
+from isoflop.errors import StudyError, UnitError, UnknownNameError
 from isoflop.runs import Precision
+from isoflop.study import _toml
 
 EVAL_TOKENS = 131_072  # assumption: enough that the loss of two models differs by more than the choice of text moves it
 
 
 def _quantity(value: object) -> float:
     try:
-        return units.read(value)  # type: ignore[arg-type]  # it refuses what is neither text nor a number
+        return units.read_flops(value)  # type: ignore[arg-type]  # it refuses what is neither text nor a number
     except UnitError as error:
         raise ValueError(str(error)) from None
 
 
-Quantity = Annotated[float, BeforeValidator(_quantity)]
+SCHEMA_TITLE = "isoflop study"
+MENUS = {"arch": ("isoflop.arch", "architecture"), "design": ("isoflop.design", "design"), "recipe": ("isoflop.recipes", "recipe")}  # key: package, noun
+
+
+def _menu(package: str) -> Callable[[dict[str, Any]], None]:
+    """Return what lists a menu's entries in the JSON schema, so that an editor offers them."""
+
+    def offer(schema: dict[str, Any]) -> None:
+        schema["enum"] = list(_registry.names(package))
+
+    return offer
+
+
+_QUANTITY_SCHEMA = {
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": units.PATTERN}],
+    "description": 'a number such as 1e11, or text such as "70M" or "5.76e23"',
+}
+Quantity = Annotated[float, BeforeValidator(_quantity), WithJsonSchema(_QUANTITY_SCHEMA)]
 
 
 def _recipe_kind(value: object) -> str:
@@ -53,9 +72,9 @@ class Tuned(BaseModel):
     """A recipe with the learning rate that `isoflop tune` measured on the study's text: base's rate x scale x (d_model / width)**power."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    base: str = Field(description="the named recipe")
-    scale: PositiveFloat = Field(description="the best rate over that of the base, at the width")
-    width: PositiveFloat = Field(description="d_model in the middle of the sizes that were tried")
+    base: str = Field(examples=["small"], description="the named recipe")
+    scale: PositiveFloat = Field(examples=[1.5], description="the best rate over that of the base, at the width")
+    width: PositiveFloat = Field(examples=[48.0], description="d_model in the middle of the sizes that were tried")
     power: float = Field(0.0, description="of d_model, in how the best rate over that of the base changes with the size")
 
     def __str__(self) -> str:
@@ -64,7 +83,7 @@ class Tuned(BaseModel):
     @property
     def toml(self) -> str:
         """As a study file has it."""
-        return _toml(self)
+        return _toml.value(self)
 
     def correction(self, d_model: float) -> float:
         """The best rate over that of the base, at a width."""
@@ -75,22 +94,29 @@ class Study(BaseModel):
     """What to find out, on which text, with which models, at which budgets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="folder the study is kept in, under studies/")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="folder the study is kept in, under studies/", examples=["novels"])
     corpus: tuple[str, ...] = Field(
-        ("python",), min_length=1, description='"python" (the standard library\'s source), files and globs, or "hf:NAME" for a dataset on the Hugging Face hub'
+        ("python",),
+        min_length=1,
+        examples=[("books/*.txt",)],
+        description='"python" (the standard library\'s source), files and globs, or "hf:NAME" for a dataset on the Hugging Face hub',
     )
     validation: float = Field(0.05, gt=0, lt=0.5, description="share of the text held out, by whole documents")
-    tokenizer: str = Field("bytes", pattern=r"^(bytes|bpe-[1-9][0-9]*)$", description='"bytes", or "bpe-VOCAB" trained on the corpus')
-    arch: str = Field("llama", description='family of models: "gopher" (the paper\'s) or "llama"')
+    tokenizer: str = Field("bytes", pattern=r"^(bytes|bpe-[1-9][0-9]*)$", examples=["bpe-4096"], description='"bytes", or "bpe-VOCAB" trained on the corpus')
+    arch: str = Field("llama", json_schema_extra=_menu("isoflop.arch"), description='family of models: "gopher" (the paper\'s) or "llama"')
     tied: bool = Field(default=True, description="the output head is the embedding; llama can have one of its own")
     kv_heads: PositiveInt | Literal["all"] = Field("all", description="at most so many heads of keys and values, which the others share; llama only")
     context: PositiveInt = Field(128, description="tokens a sequence")
     design: str = Field(
-        "isoflop", description='"isoflop" (Approach 2), "cooldown" (the same from one trunk a size) or "horizons" (sizes x run lengths, Approach 1)'
+        "isoflop",
+        json_schema_extra=_menu("isoflop.design"),
+        description='"isoflop" (Approach 2), "cooldown" (the same from one trunk a size) or "horizons" (sizes x run lengths, Approach 1)',
     )
     cooldown: float = Field(0.2, gt=0, le=1, description="share of a run over which its learning rate goes down, for the cooldown design")
     overlong: bool = Field(default=False, description="also train the grid on one cosine for all lengths, that of the longest run, as Kaplan et al. 2020 had")
-    budgets: tuple[Quantity, ...] = Field(min_length=1, description="training FLOPs of each IsoFLOP profile")
+    budgets: tuple[Quantity, ...] = Field(
+        min_length=1, examples=[("1e11", "2e11", "4e11", "8e11", "1.6e12")], description="training FLOPs of each IsoFLOP profile"
+    )
     sizes: int | tuple[PositiveInt, ...] = Field(7, description="how many sizes a budget, around the expected optimum; or the widths (d_model) themselves")
     spread: Annotated[float, Field(gt=1)] = Field(16.0, description="largest over smallest params of a budget, when sizes is a number")
     horizons: int = Field(4, ge=2, description="run lengths of each size over a 16x range, for the horizons design")
@@ -107,8 +133,8 @@ class Study(BaseModel):
     eval_tokens: PositiveInt = Field(
         EVAL_TOKENS, description="validation tokens that every run's final loss is measured on; the default means all that the text has, where that is fewer"
     )
-    target: Quantity = Field(description="training FLOPs of the run to plan and prove")
-    proof: Proof = Proof()
+    target: Quantity = Field(examples=["4.8e12"], description="training FLOPs of the run to plan and prove")
+    proof: Proof = Field(Proof(), description="the head-to-head at the target budget")
 
     def kind(self, vocab: int) -> Kind:
         """Of its models, with the tokenizer's vocabulary."""
@@ -119,6 +145,16 @@ class Study(BaseModel):
         if self.eval_tokens != EVAL_TOKENS:
             return self.eval_tokens
         return min(EVAL_TOKENS, (val_tokens - 1) // self.context * self.context)
+
+    @field_validator("arch", "design", "recipe")
+    @classmethod
+    def _on_the_menu(cls, value: object, field: ValidationInfo) -> object:
+        package, noun = MENUS[str(field.field_name)]
+        try:
+            _registry.check(value.base if isinstance(value, Tuned) else str(value), _registry.names(package), noun=noun)
+        except UnknownNameError as error:
+            raise ValueError(str(error).removesuffix(".")) from None
+        return value
 
     @field_validator("corpus", mode="before")
     @classmethod
@@ -151,77 +187,66 @@ def load(path: Path | str) -> Study:
     """Read a study from a TOML file; relative paths of the corpus are taken from the file's folder.
 
     Raises:
-        StudyError: Not there, not TOML, an unknown key (the nearest is named), or a value that cannot be meant.
+        StudyError: The file is not there or not TOML, a key is unknown (the nearest is named), or a value is invalid.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except FileNotFoundError:
-        raise StudyError(f"there is no study file {path}. Start from examples/1_quickstart.toml.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} cannot be read as a study: {error}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{path} is not valid TOML: {error}.") from None
-    study = parse(values, source=str(path))
+    study = parse(_toml.read(path), source=_toml.shown(path))
     return study.model_copy(update={"corpus": tuple(_anchored(entry, path.parent) for entry in study.corpus)})
 
 
 def parse(values: dict[str, object], *, source: str = "study") -> Study:
-    """A study from the values of a TOML document.
+    """Return the study of a TOML document's values.
 
     Raises:
-        StudyError: As `load`.
+        StudyError: A key is unknown or missing, or a value is invalid.
     """
+    from isoflop.study import _refusals
+
     try:
+        _toml.check_integers(values, source)
         return Study.model_validate(values)
     except ValidationError as error:
-        raise StudyError("\n".join(_sentence(source, e["loc"], e["type"], e["msg"]) for e in error.errors())) from None
+        raise StudyError(_refusals.sentences(source, values, error, {"": Study, "proof": Proof, "recipe": Tuned})) from None
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of study files, for editors; it is made from the keys that `parse` reads."""
+    made = Study.model_json_schema()
+    made["properties"]["corpus"] = _or_alone(made["properties"]["corpus"])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": SCHEMA_TITLE}
+
+
+def _or_alone(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a list, or of an entry that stands for a list of one."""
+    shape = {key: schema.pop(key) for key in ("type", "items", "minItems") if key in schema}
+    return {"anyOf": [shape["items"], shape], **schema}
 
 
 def show(study: Study) -> str:
-    """The study as TOML with every default visible and every key explained; `load` reads it back."""
+    """Return the study as TOML with every default visible and every key explained; `load` reads it back."""
     lines = []
     for key, field in Study.model_fields.items():
         value = getattr(study, key)
         if key == "proof":
             continue
-        lines += [f"# {field.description}", f"{key} = {_toml(value)}"]
+        lines += [f"# {field.description}", f"{key} = {_toml.value(value)}"]
     lines += ["", "[proof]"]
     for key, field in Proof.model_fields.items():
-        lines += [f"# {field.description}", f"{key} = {_toml(getattr(study.proof, key))}"]
+        lines += [f"# {field.description}", f"{key} = {_toml.value(getattr(study.proof, key))}"]
     return "\n".join(lines) + "\n"
+
+
+def example() -> Study:
+    """Return a study with the defaults of every key, and with examples for the keys that have none."""
+    return parse({key: field.examples[0] for key, field in Study.model_fields.items() if field.is_required() and field.examples})
 
 
 def _anchored(entry: str, folder: Path) -> str:
     if entry == "python" or entry.startswith("hf:") or Path(entry).is_absolute():
         return entry
-    return str((folder / entry).absolute())
-
-
-def _sentence(source: str, loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    where = ".".join(str(part) for part in loc if part not in {"name", "table"} or len(loc) == 1)
-    if kind == "extra_forbidden":
-        tables: dict[str, type[BaseModel]] = {"proof": Proof, "recipe": Tuned}
-        known = tables.get(str(loc[0]), Study).model_fields if len(loc) > 1 else Study.model_fields
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-        return f"{source}: unknown key {where!r}." + (f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(known)}.")
-    if kind == "missing":
-        return f"{source}: {where!r} is missing. `isoflop study show` explains every key."
-    return f"{source}: {where}: {message.removeprefix('Value error, ')}."
-
-
-def _toml(value: object) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case float() if value >= 1e6:  # 1.6e+12, in as few digits as read back the same
-            return next(text for digits in range(17) if float(text := f"{value:.{digits}e}") == value)
-        case str():
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        case BaseModel():
-            return "{" + ", ".join(f"{key} = {_toml(part)}" for key, part in value) + "}"
-        case tuple():
-            return "[" + ", ".join(_toml(v) for v in value) + "]"
-        case _:
-            return repr(value)
+    path = str((folder / entry).absolute())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise StudyError(f"the folder {_toml.shown(folder)} has a name that is not UTF-8, and a study names its text by its path. Rename the folder.") from None
+    return path
