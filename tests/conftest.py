@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
-settings.load_profile("untimed")
+settings.register_profile("default", deadline=None)  # a busy machine is no fault of the code
+settings.register_profile("slow", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run begun in the background ignores Ctrl-C, and so would what it starts
 STUDY = """
 name = "tiny"
@@ -35,7 +35,21 @@ oversize = 2.0
 LONG = ("test_workspace", "test_launchers", "test_cli", "test_docs")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """`make slow` tries 5,000 examples of every test that is marked fuzz; by default each test says how many."""
+    settings.load_profile("slow" if _slow(config) else "default")
+
+
+def _slow(config: pytest.Config) -> bool:
+    return config.getoption("markexpr") == "slow"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _slow(config):
+        for item in items:
+            if item.get_closest_marker("fuzz"):
+                item.add_marker("slow")
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 

@@ -26,6 +26,8 @@ def reduce(rows: Rows, plan: Plan, *, tolerance: float, every_point: bool, tell:
     Raises:
         FitError: None is left.
     """
+    if not rows.number.size:
+        raise _none_left(rows)
     tell("sorting", 0.0)
     rows = _without_duplicates(_sorted(rows))
     tell("sorting", 1.0)
@@ -34,8 +36,12 @@ def reduce(rows: Rows, plan: Plan, *, tolerance: float, every_point: bool, tell:
     tell("grouping", 1.0)
     assert rows.total == rows.tally.points + int(grouped.sizes.sum()), "a row went in silence"
     if not grouped.ids:
-        raise FitError(f"none of {rows.total:,} rows is left to fit. {rows.tally.sentence}.")
+        raise _none_left(rows)
     return _runs(grouped, plan, tolerance)
+
+
+def _none_left(rows: Rows) -> FitError:
+    return FitError(f"none of {rows.total:,} rows is left to fit. {rows.tally.sentence}.")
 
 
 def _sorted(rows: Rows) -> Rows:

@@ -11,6 +11,7 @@ from isoflop.errors import FitError
 from isoflop.readers._bytes import is_text, lines, stream
 
 BLOCK = 1 << 23  # bytes read at once: memory does not grow with the file
+ARROW_DEPTH = 1000  # brackets that Arrow's parser, which recurses in C, is given in a line; it crashed at 100,000
 DEEPEST = 8  # objects in objects that are named; assumption: no tool's export of runs goes deeper
 
 
@@ -80,6 +81,9 @@ def _table(path: Path, text: bytes, line: int) -> tuple[int, Mapping[str, Any]]:
     import pyarrow as pa
     from pyarrow import json as arrow
 
+    if _crashes_arrow(text):
+        rows = list(_objects(path, text, line))
+        return len(rows), _columns(rows)
     try:
         text.decode()  # Arrow does not look
         table = arrow.read_json(io.BytesIO(text), read_options=arrow.ReadOptions(block_size=2 * BLOCK))
@@ -92,6 +96,11 @@ def _table(path: Path, text: bytes, line: int) -> tuple[int, Mapping[str, Any]]:
         rows = list(_objects(path, text, line))
         return len(rows), _columns(rows)
     return table.num_rows, {name: _plain(table[name]) for name in table.column_names}
+
+
+def _crashes_arrow(text: bytes) -> bool:
+    """Return whether Arrow might end the process with a segmentation fault (seen with pyarrow 26): a leading null, or deep nesting."""
+    return text.lstrip().startswith(b"null") or any(line.count(b"[") + line.count(b"{") > ARROW_DEPTH for line in text.split(b"\n"))
 
 
 def _plain(column: Any) -> Any:
@@ -152,4 +161,10 @@ def _flat(row: Mapping[str, Any], before: str, depth: int) -> Iterator[tuple[str
         if isinstance(value, dict) and depth:
             yield from _flat(value, f"{before}{name}.", depth - 1)
         else:
-            yield f"{before}{name}", None if value is None else value if isinstance(value, str) else json.dumps(value)
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield _encodable(f"{before}{name}"), None if value is None else _encodable(text)
+
+
+def _encodable(text: str) -> str:
+    """Return the text with lone surrogates, which JSON allows and UTF-8 does not, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()

@@ -53,6 +53,7 @@ class Parquet:
         try:
             with parquet.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(ROWS, columns=list(wanted)):
+                    batch.validate(full=True)  # a text that is not UTF-8 would fail far from here
                     done += batch.num_rows
                     yield dict(zip(batch.schema.names, batch.columns, strict=True)), done / max(file.metadata.num_rows, 1)
         except (pa.ArrowException, OSError, ValueError) as error:
