@@ -15,7 +15,7 @@ import typer
 import typer.core
 from rich.console import Console
 
-from isoflop import STAGES, _streams, units
+from isoflop import STAGES, _signals, _streams, units
 from isoflop.errors import IsoflopError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Verbs(typer.core.TyperGroup):
-    """The verbs in pipeline order; Ctrl-C in any of them says that nothing is lost."""
+    """The verbs in pipeline order. Ctrl-C, SIGTERM and SIGHUP stop any of them in the same way, and the exit status says which it was."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order that --help shows."""
@@ -47,10 +47,11 @@ class Verbs(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; say after Ctrl-C that nothing is lost."""
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            err.print("\nisoflop: stopped; nothing is lost. The same command goes on from here.")
-            raise typer.Exit(130) from None
+            with _signals.stopping():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            err.print("\nisoflop: stopped; nothing is lost. The same command resumes from here.")
+            raise typer.Exit(stop.status if isinstance(stop, _signals.Stopped) else 130) from None
 
 
 class Screen(Console):
@@ -315,8 +316,7 @@ def tune(
 
 def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None, means: "Means", dry_run: bool, screen: Console) -> "Tuning | None":
     from isoflop import tune as tuning
-    from isoflop.launch import View
-    from isoflop.workspace import cores
+    from isoflop.launch import View, cores
 
     _prepare(work)
     at, at_once = tuning.sites(work.study, work.text, sizes=sizes), workers or cores()
@@ -775,8 +775,8 @@ def _prepare(work: "Workspace") -> None:
 def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") -> "tuple[tuple[RunSpec, ...], Mapping[str, float]]":
     """Prepare the text, design the runs, and print what they will take before anything is spent; the runs, and the seconds of those still to train."""
     from isoflop.design import proof_to_come
+    from isoflop.launch import cores
     from isoflop.report import tables
-    from isoflop.workspace import cores
 
     _prepare(work)
     design = work.design()
@@ -844,8 +844,7 @@ def _train(
     track: "Sequence[str] | None" = None,
     means: "Means",
 ) -> None:
-    from isoflop.launch import View
-    from isoflop.workspace import cores
+    from isoflop.launch import View, cores
 
     with View(specs, records=[r for r in work.known() if not retry or r.status == "ok"], seconds=seconds, workers=workers or cores(), title=title) as view:
         work.train(

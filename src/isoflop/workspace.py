@@ -1,7 +1,6 @@
 """Workspace: a study and the folder it is kept in; every stage over them, in order. What the command line does, in Python."""
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from isoflop.fit import Fit, Fits, asked, saved
 from isoflop.fit.account import Account
 from isoflop.fit.asked import Asked
 from isoflop.fit.limits import Limits
-from isoflop.launch import USUAL, Event, Means, Mended
+from isoflop.launch import USUAL, Event, Means, Mended, cores
 from isoflop.plan import Plan, Question, Request, fitted
 from isoflop.published import REACH, Published
 from isoflop.report import export
@@ -410,8 +409,3 @@ class Workspace:
 def _cell(spec: RunSpec) -> tuple[str, str, float, int, str]:
     """What a run is for, whatever the recipe trains it by."""
     return spec.label, spec.shape.model_dump_json(), spec.budget, spec.seed, spec.data
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

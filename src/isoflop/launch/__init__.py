@@ -10,13 +10,14 @@ from typing import Protocol, cast
 from isoflop import _registry
 from isoflop.errors import TrainError
 from isoflop.launch import _memory
+from isoflop.launch._cores import cores
 from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
 from isoflop.launch._means import USUAL, Means
 from isoflop.launch._view import View
 from isoflop.runs import RunSpec
 from isoflop.store import Store
 
-__all__ = ["USUAL", "Event", "Finished", "Launcher", "Lost", "Means", "Mended", "Progress", "Started", "View", "get", "parts"]
+__all__ = ["USUAL", "Event", "Finished", "Launcher", "Lost", "Means", "Mended", "Progress", "Started", "View", "cores", "get", "parts"]
 
 
 class Launcher(Protocol):

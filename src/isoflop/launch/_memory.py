@@ -10,6 +10,7 @@ from pathlib import Path
 from isoflop import arch, units
 from isoflop.arch import ProcessMemory, _kernels
 from isoflop.errors import TrainError, UnitError, UsageError
+from isoflop.launch import _cgroups as groups
 from isoflop.runs import Muon, RunSpec
 
 CAP = "ISOFLOP_MEMORY"  # the user's word on how much all workers together may take, like 2GB
@@ -134,40 +135,12 @@ def _cgroup_room() -> Iterator[float]:
 
 
 def _cgroups() -> Iterator[tuple[float, float]]:
-    """Limit and use of every control group around us that has a limit; use without cached files that can be dropped."""
-    for folder, limit_name, use_name in _groups():
-        most, used = _number(folder / limit_name), _number(folder / use_name)
-        if most is not None and used is not None and most < _UNLIMITED:
-            yield most, used - _droppable(folder / "memory.stat")
-
-
-def _groups() -> Iterator[tuple[Path, str, str]]:
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            yield from _upwards(Path("/sys/fs/cgroup"), place, "memory.max", "memory.current")
-        elif "memory" in controllers.split(","):
-            yield from _upwards(Path("/sys/fs/cgroup/memory"), place, "memory.limit_in_bytes", "memory.usage_in_bytes")
-
-
-def _upwards(root: Path, place: str, limit_name: str, use_name: str) -> Iterator[tuple[Path, str, str]]:
-    """The group and those around it; in a container, whose own group is mounted as the root, only what is there."""
-    here = root / place.lstrip("/")
-    for folder in (here, *here.parents):
-        yield folder, limit_name, use_name
-        if folder == root:
-            return
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # ValueError: "max"
-        return None
+    """Return limit and use of every control group around us that has a limit; use without cached files that can be dropped."""
+    for version, folder in groups.folders("memory"):
+        limit_name, use_name = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        match groups.numbers(folder / limit_name), groups.numbers(folder / use_name):
+            case [float(most)], [float(used)] if most < _UNLIMITED:
+                yield most, used - _droppable(folder / "memory.stat")
 
 
 def _droppable(path: Path) -> float:

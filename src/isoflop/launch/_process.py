@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from isoflop import _signals
 from isoflop.launch._death import Watch
 from isoflop.launch._means import Means
 from isoflop.store import Claim, files
@@ -104,6 +105,15 @@ class Process:
         self.heard = time.monotonic()
         *lines, self._rest = (self._rest + piece).split(b"\n")
         yield from map(json.loads, lines)
+
+    def suspend(self) -> None:
+        """Stop it where it is, as Ctrl-Z stops its driver."""
+        _signals.send(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it continue."""
+        _signals.send(self.pid, signal.SIGCONT)
+        self.heard = time.monotonic()  # its silence was ours
 
     def kill(self, verdict: str = "") -> None:
         """End it at once; its last words can still be heard."""

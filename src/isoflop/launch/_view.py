@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,11 +14,12 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from isoflop import units
+from isoflop import _signals, units
 from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
 from isoflop.runs import RunRecord, RunSpec, own_steps
 
 PLAIN_SECONDS = 20.0  # between progress lines where there is no terminal
+UNWRITABLE = (OSError, ValueError)  # a full disk, a terminal or a reader that is gone, a closed file: training continues without its display
 SMOOTHING = 0.8  # assumption: weight of the speed so far; speeds jitter from one report to the next
 
 
@@ -117,6 +119,14 @@ class Tally:
         self.speeds.pop(id_, None)
 
 
+class _Display(Console):
+    """A console that falls silent where its reader is gone; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more."""
+        self.quiet = True
+
+
 class View:
     """Shows the events of a launcher to a person: `with View(specs, workers=2) as view: launcher.run(..., on_event=view.on_event)`.
 
@@ -142,20 +152,21 @@ class View:
         self.tally = Tally(specs, records=records, seconds=seconds, workers=workers)
         self._tallying = threading.Lock()  # rich draws from a thread of its own
         self._title = title
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or _Display(stderr=True, highlight=False)
         self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=2, transient=True) if self._console.is_terminal else None
+        self._drawing = ExitStack()
         self._began = self._told = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._live:
-            self._live.start()
-        elif left := len(self.tally.specs) - len(self.tally.done):
+            self._start(self._live)
+        if self._live is None and (left := len(self.tally.specs) - len(self.tally.done)):
             self._say(f"{self._title}: {left} of {len(self.tally.specs)} runs to train")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._live:
-            self._live.stop()
+        with suppress(*UNWRITABLE):
+            self._drawing.close()
         self._say(f"{self._title}: {self._summary()} after {units.duration(time.monotonic() - self._began)}")
 
     def on_event(self, event: Event) -> None:
@@ -176,9 +187,27 @@ class View:
                     f"{units.count(tally.tokens_per_second)} tokens/s{self._eta()}"
                 )
 
+    def _start(self, live: Live) -> None:
+        """Draw from now on, and show the cursor while Ctrl-Z suspends this process."""
+        try:
+            live.start()
+        except RuntimeError:  # no thread to draw from: plain lines do without
+            live.stop()
+            self._live = None
+            return
+        self._drawing.callback(live.stop)
+        self._drawing.enter_context(_signals.suspending(lambda: self._cursor(shown=True), lambda: self._cursor(shown=False)))
+
+    def _cursor(self, *, shown: bool) -> None:
+        # written past the console: a signal handler must not wait for a lock that the drawing thread holds
+        file = self._console.file
+        file.write("\x1b[?25h" if shown else "\x1b[?25l")  # DECTCEM: ECMA-48 leaves it to DEC's terminals
+        file.flush()
+
     def _say(self, line: str) -> None:
         self._told = time.monotonic()
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        with suppress(*UNWRITABLE):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _summary(self) -> str:
         tally = self.tally

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 from isoflop.errors import IsoflopError
@@ -38,6 +39,13 @@ def main() -> None:
 
     stop = threading.Event()
     orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+
+    def stop_now(_number: int, _frame: FrameType | None) -> None:  # schedulers send their signal to every process, not to the driver alone
+        stop.set()
+        orders.put(None)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, stop_now)
     threading.Thread(target=_listen, args=(sys.stdin, orders, stop), daemon=True).start()
     try:
         _serve(Path(sys.argv[1]), orders, tell, stop)

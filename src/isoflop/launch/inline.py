@@ -1,15 +1,12 @@
 """Trains in this process, one run after the other: for debugging, and for machines where nothing else may be started."""
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from isoflop import _signals
 from isoflop.errors import TrainError
 from isoflop.launch import _memory
 from isoflop.launch._attempt import LEASE, attempt
@@ -29,15 +26,18 @@ def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers:
     store.add(specs)
     ids = {spec.id for spec in specs}
     corpus = data.load(corpus_folder)
-    with _interruptible() as should_stop:
-        while (claim := store.claim(owner(), lease=LEASE, ids=ids)) is not None:
-            on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
-            _train(store, claim, corpus, means=means, on_event=on_event, should_stop=should_stop)
-            if should_stop():  # it came when the run was at its end
-                raise KeyboardInterrupt
+    with _signals.wishing() as wish:
+        try:
+            while (claim := store.claim(owner(), lease=LEASE, ids=ids)) is not None:
+                on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
+                _train(store, claim, corpus, means=means, on_event=on_event, wish=wish)
+                wish.check()  # it came when the run was at its end
+        except BaseException as error:
+            store.release_all(reason=f"stopped: {str(error) or type(error).__name__}")
+            raise
 
 
-def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_event: Callable[[Event], None], should_stop: Callable[[], bool]) -> None:
+def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_event: Callable[[Event], None], wish: _signals.Wish) -> None:
     from isoflop import train
 
     try:
@@ -68,14 +68,11 @@ def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_eve
             means=means,
             micro=micro,
             on_progress=report,
-            should_stop=should_stop,
+            should_stop=wish.made,
         )
     except train.Interrupted:
         store.release(claim, reason="stopped")
-        raise KeyboardInterrupt from None
-    except BaseException as error:
-        store.release(claim, reason=f"stopped: {str(error) or type(error).__name__}")
-        raise
+        raise wish.exception() from None
     _ended(claim, store.finish(claim) if trouble is None else store.fail(claim, reason=trouble), trouble, on_event)
 
 
@@ -84,23 +81,3 @@ def _ended(claim: Claim, record: RunRecord | None, trouble: str | None, on_event
         on_event(Finished(record=record))
     elif trouble is not None:
         on_event(Lost(id=claim.spec.id, attempt=claim.attempt, reason=trouble))
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish that the run checkpoints and stops; the second is the usual one."""
-    wished = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-
-    def wish(_number: int, _frame: FrameType | None) -> None:
-        wished.set()
-        signal.signal(signal.SIGINT, before)
-
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
-        yield wished.is_set
-        return
-    signal.signal(signal.SIGINT, wish)
-    try:
-        yield wished.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isoflop import errors
+from isoflop import _signals, errors
 from isoflop.errors import IsoflopError, StoreError, TrainError
 from isoflop.launch._attempt import LEASE
 from isoflop.launch._events import Event, Finished, Lost, Progress, Started
@@ -24,7 +24,7 @@ from isoflop.store import FINISHED, Claim, Store, owner
 
 TICK = 0.5  # seconds between looks at leases and silent workers
 SILENCE = 900.0  # seconds; assumption: a worker that says nothing for that long hangs. It speaks several times a second, or once a step where steps are slower
-GRACE = 10.0  # seconds a worker has to write a checkpoint after Ctrl-C
+GRACE = 8.0  # seconds a worker has to write a checkpoint after Ctrl-C or SIGTERM; `docker stop` kills after ten
 STILLBORN = 3  # workers that die in a row before they are ready: it is no accident
 
 
@@ -32,13 +32,14 @@ def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers:
     """Train those of the runs that are not finished; see `Launcher`."""
     store.add(specs)
     pool = _Pool(store, specs, corpus_folder, means, on_event)
-    try:
-        pool.work(workers)
-    except BaseException as error:
-        pool.stop(f"stopped: {str(error) or type(error).__name__}")
-        raise
-    finally:
-        pool.kill()
+    with _signals.stopping(), _signals.suspending(pool.suspend, pool.resume):
+        try:
+            pool.work(workers)
+        except BaseException as error:
+            pool.stop(f"stopped: {str(error) or type(error).__name__}")
+            raise
+        finally:
+            pool.kill()
 
 
 class _Pool:
@@ -74,13 +75,23 @@ class _Pool:
         for worker in self._workers:
             worker.ask_to_stop()
         until = time.monotonic() + GRACE
-        while any(w.claim for w in self._workers) and time.monotonic() < until:
-            with contextlib.suppress(IsoflopError):  # what stopped us is already on its way up
-                self._listen(TICK)
+        try:
+            while any(w.claim for w in self._workers) and time.monotonic() < until:
+                with contextlib.suppress(IsoflopError):  # what stopped us is already on its way up
+                    self._listen(TICK)
+        finally:  # also after a second Ctrl-C
+            with contextlib.suppress(StoreError):  # the next driver's lock sees to it
+                self._store.release_all(reason=reason)
+
+    def suspend(self) -> None:
+        """Stop all workers where they are."""
         for worker in self._workers:
-            if worker.claim:
-                with contextlib.suppress(StoreError):  # the next driver's lock sees to it
-                    self._store.release(worker.claim, reason=reason)
+            worker.suspend()
+
+    def resume(self) -> None:
+        """Let all workers continue."""
+        for worker in self._workers:
+            worker.resume()
 
     def kill(self) -> None:
         """Leave no process behind."""

@@ -136,6 +136,13 @@ class Store:
         with self._transaction() as db:
             return _table.give_back(db, claim, reason=reason, failed=False)
 
+    def release_all(self, *, reason: str) -> None:
+        """Give back every run that is being trained: interrupted, its checkpoints kept. For the driver, when it stops."""
+        with self._transaction() as db:
+            for row in _table.rows(db):
+                if row.status == "running":
+                    _table.reopen(db, row.id, reason=reason, status="interrupted")
+
     def fail(self, claim: Claim, *, reason: str, final: bool = False) -> RunRecord | None:
         """Say that an attempt died of its run: the run is pending again, or, the third time, recorded as failed.
 
