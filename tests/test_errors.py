@@ -1,12 +1,16 @@
 """An error says what is wrong."""
 
+import importlib.util
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from isoflop.errors import IsoflopError, MemoryShortError, MissingExtraError, not_importable
+from isoflop.errors import IsoflopError, MemoryShortError, MissingExtraError, install_command, not_importable
 
 
 @pytest.mark.parametrize(
@@ -44,3 +48,24 @@ def test_too_little_memory_for_a_library_is_not_called_missing(tmp_path):
     )
     assert "MemoryShortError: Reading" in out.stderr
     assert "not installed" not in out.stderr
+
+
+def test_what_is_missing_is_installed_by_a_command_that_works_from_any_install(monkeypatch):
+    """By the packages' names and for the interpreter that runs: isoflop itself may be in no index, and its environment not active."""
+    words = shlex.split(install_command("altair", extra="report"))
+    assert words[:4] == [sys.executable, "-m", "pip", "install"]
+    assert [re.split("[>=]", word)[0] for word in words[4:]] == ["altair", "jinja2", "vl-convert-python"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert shlex.split(install_command("altair", extra="report"))[:5] == ["uv", "pip", "install", "--python", sys.executable]
+
+
+@pytest.mark.parametrize("extra", ["train", "report", "hub", "wandb", "tensorboard", "mlflow"])
+def test_every_extra_that_an_error_names_is_one_of_the_package(extra):
+    assert not [word for word in shlex.split(install_command("x", extra=extra)) if "isoflop" in word]
+    assert "x" not in shlex.split(install_command("x", extra=extra))
+
+
+def test_no_message_or_page_asks_an_index_for_isoflop():
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", *root.glob("docs/*.md"), *root.glob("src/**/*.py")]
+    assert [page.name for page in pages if re.search(r"install ['\"]?isoflop", page.read_text(encoding="utf-8"))] == []

@@ -544,7 +544,7 @@ def test_a_missing_drawing_library_is_named_with_what_installs_it(monkeypatch):
     for name in ("figures", "charts"):
         monkeypatch.delattr(report, name, raising=False)
     monkeypatch.setitem(sys.modules, "altair", None)
-    with pytest.raises(MissingExtraError, match=r"altair.*pip install 'isoflop\[report\]'"):
+    with pytest.raises(MissingExtraError, match=r"'altair', which is not installed.* -m pip install 'altair>="):
         landscape.page(told(LANDSCAPE_LAWS), KNOWN, rule=None, kind="svg")
 
 

@@ -355,7 +355,7 @@ def test_a_tracker_that_hangs_holds_nobody_up(tmp_path):
 def test_a_missing_extra_is_said_before_anything_is_trained(tmp_path, monkeypatch):
     for name in TRACKERS:
         monkeypatch.setitem(sys.modules, name, None)
-        with pytest.raises(MissingExtraError, match=rf"pip install 'isoflop\[{name}\]'"), track.open([name], study="s", folder=tmp_path):
+        with pytest.raises(MissingExtraError, match=rf"pip install '?{name}"), track.open([name], study="s", folder=tmp_path):
             pytest.fail("it was opened")
 
 

@@ -19,6 +19,7 @@
 Each message says what is wrong with which value, why it matters, and what to do.
 """
 
+import re
 from typing import NamedTuple
 
 
@@ -106,7 +107,31 @@ class MissingExtraError(IsoflopError):
     """An optional dependency that is not installed."""
 
     def __init__(self, package: str, *, extra: str, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs the package {package!r}, which is not installed. Install it with: pip install 'isoflop[{extra}]'")
+        super().__init__(f"{needed_for} needs the package {package!r}, which is not installed. Install it with: {install_command(package, extra=extra)}")
+
+
+def install_command(package: str, *, extra: str) -> str:
+    """Return the command that installs an extra's packages into the environment that runs now, whether or not isoflop itself is in a package index.
+
+    Args:
+        package: What is missing; alone where the extra is not known, as in a checkout that was never installed.
+        extra: One of isoflop's extras.
+    """
+    import importlib.metadata
+    import importlib.util
+    import shlex
+    import sys
+
+    marker = re.compile(rf"""extra\s*==\s*["']{re.escape(extra)}["']""")
+    try:
+        lines = importlib.metadata.requires("isoflop") or []
+    except importlib.metadata.PackageNotFoundError:
+        lines = []
+    needed = [line.partition(";")[0].strip() for line in lines if marker.search(line)] or [package]
+    pip = [sys.executable, "-m", "pip", "install"]
+    if importlib.util.find_spec("pip") is None:  # environments that uv made
+        pip = ["uv", "pip", "install", "--python", sys.executable]
+    return shlex.join([*pip, *sorted(needed, key=lambda line: not line.startswith(package))])  # what is missing comes first
 
 
 class MemoryShortError(IsoflopError):
