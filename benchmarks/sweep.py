@@ -282,9 +282,10 @@ def processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "a processor that does not say")
 
 
-def prepared(study: Study, folder: Path) -> Workspace:
-    work = Workspace(study, folder=folder)
+def prepared(asked: Study, folder: Path) -> Workspace:
+    work = Workspace(asked, folder=folder)
     work.prepare()
+    (folder / "study.toml").write_text(study.show(asked), encoding="utf-8")
     return work
 
 

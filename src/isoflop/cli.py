@@ -173,7 +173,7 @@ def run(
     dry_run: DryOpt = False,
 ) -> None:
     """Do every stage: design, train, fit, plan, validate, report. Goes on where it was stopped."""
-    work = _open(study, folder)
+    work = _open(study, folder, looking="run" if dry_run else "")
     specs, seconds = _designed(work, workers=workers, device=device)
     if dry_run:
         return
@@ -265,7 +265,7 @@ def design(study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None
 
     Grid, FLOPs, tokens, epochs, and the time on this machine, measured by a few real steps of each size.
     """
-    work = _open(study, folder)
+    work = _open(study, folder, looking="design")
     if as_json:
         _prepare(work)
         out.print_json(json.dumps([{"id": s.id, "flops": s.flops, **s.model_dump(mode="json")} for s in work.design().specs]))
@@ -292,7 +292,6 @@ def tune(
 
     The recipe with that rate goes into the study file, in one line; comments stay. Goes on where it was stopped.
     """
-    from isoflop import workspace
     from isoflop.report import tuning as words
 
     work = _open(study, folder)
@@ -308,10 +307,23 @@ def tune(
         out.print(words.sentence(found), soft_wrap=True)
         out.print(found.line, soft_wrap=True)
     if write:
-        file = study / workspace.STUDY_FILE if study.is_dir() else study
-        found.write(file)
-        err.print(f"wrote {file}; runs of the former recipe are listed as of an older design from the next training on")
+        study = _write_recipe(found, study, work)
+        folder = folder or work.folder
     _next("design", study, folder)
+
+
+def _write_recipe(found: "Tuning", study: Path, work: "Workspace") -> Path:
+    """Put a tuned recipe into the study's file; for a folder, beside the study that is trained there, which stays as it is."""
+    from isoflop import study as studies
+    from isoflop.store import files
+
+    file = study
+    if study.is_dir():
+        file = study / "tuned.toml"
+        files.write(file, studies.show(work.study).encode())
+    found.write(file)
+    err.print(f"wrote {file}; it takes the place of the study in {work.folder} when you train it", soft_wrap=True)
+    return file
 
 
 def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None, means: "Means", dry_run: bool, screen: Console) -> "Tuning | None":
@@ -352,7 +364,7 @@ def train(
     dry_run: DryOpt = False,
 ) -> None:
     """Train the runs of the design that are not trained yet."""
-    work = _open(study, folder)
+    work = _open(study, folder, looking="train" if dry_run else "")
     specs, seconds = _designed(work, workers=workers, device=device)
     if not dry_run:
         _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=_means(device, compiling, deterministic))
@@ -370,7 +382,7 @@ def runs(
     """List the runs of a study, finished or not; or export them."""
     from isoflop.report import export, tables
 
-    work = _open(study, folder)
+    work = _open(study, folder, looking="runs")
     rows = work.rows()
     if csv is not None:
         _deliver(csv, export.to_csv(rows).encode())
@@ -716,13 +728,17 @@ def validate(
 
 
 @app.command(epilog="Example: isoflop report studies/quickstart")
-def report(study: StudyArg, folder: FolderOpt = None) -> None:
+def report(
+    study: StudyArg,
+    folder: FolderOpt = None,
+    to: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the page goes.  [default: report/ of the study]", show_default=False)] = None,
+) -> None:
     """Write the report: one page that opens offline.
 
     Its figures lie beside it as SVG and PNG.
     """
     work = _open(study, folder)
-    out.print(f"Report: {work.report(work.results(command=_command()))}", soft_wrap=True)
+    out.print(f"Report: {work.report(work.results(command=_command()), folder=to)}", soft_wrap=True)
 
 
 @app.command(epilog="Example: isoflop export studies/quickstart:chinchilla quickstart-hf")
@@ -757,10 +773,14 @@ def _run_folder(run: str, folder: Path | None) -> Path:
     return exporting.find(_open(Path(study), folder).folder, name)
 
 
-def _open(study: Path, folder: Path | None) -> "Workspace":
+def _open(study: Path, folder: Path | None, *, looking: str = "") -> "Workspace":
+    """Open a study; for a verb that changes nothing, with a note if the folder holds another one."""
     from isoflop import workspace
 
-    return workspace.open(study, folder=folder)
+    work = workspace.open(study, folder=folder)
+    if looking and (held := work.held(looking)):
+        err.print(f"note: {held}", soft_wrap=True)
+    return work
 
 
 def _prepare(work: "Workspace") -> None:
@@ -846,7 +866,7 @@ def _train(
 ) -> None:
     from isoflop.launch import View, cores
 
-    with View(specs, records=[r for r in work.known() if not retry or r.status == "ok"], seconds=seconds, workers=workers or cores(), title=title) as view:
+    with View(specs, records=[r for r in work.timed(specs) if not retry or r.status == "ok"], seconds=seconds, workers=workers or cores(), title=title) as view:
         work.train(
             specs,
             launcher=launcher,

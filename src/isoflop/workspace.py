@@ -1,6 +1,8 @@
 """Workspace: a study and the folder it is kept in; every stage over them, in order. What the command line does, in Python."""
 
 import functools
+import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,12 +25,12 @@ from isoflop.report import export
 from isoflop.report.fits import title
 from isoflop.report.results import Results
 from isoflop.runs import Group, RunRecord, Runs, RunSpec, own_steps
-from isoflop.store import FINISHED, Store, files
+from isoflop.store import FINISHED, Store
+from isoflop.store import studies as kept_studies
+from isoflop.store.studies import STUDY_FILE
 from isoflop.study import Study
 from isoflop.validate import Validation
 
-STUDY_FILE = "study.toml"  # as last asked for
-TRAINED_FILE = "trained.toml"  # as last trained
 FITTED: tuple[Group, ...] = ("isoflop", "horizons", "noise")
 SWEEP: tuple[Group, ...] = (*FITTED, "overlong")
 PROOF: tuple[Group, ...] = ("proof",)
@@ -48,7 +50,9 @@ def open(path: Path | str, *, folder: Path | str | None = None) -> "Workspace": 
     path = Path(path)
     if path.is_dir():
         if not (path / STUDY_FILE).is_file():
-            raise StudyError(f"{path} is a folder without {STUDY_FILE}, so no study is kept there. Give a study file, like examples/1_quickstart.toml.")
+            raise StudyError(
+                f"{path} is a folder without {STUDY_FILE}, so no study is kept there: nothing was trained. Give a study file, like examples/1_quickstart.toml."
+            )
         return Workspace(studies.load(path / STUDY_FILE), folder=Path(folder) if folder else path)
     study = studies.load(path)
     return Workspace(study, folder=Path(folder) if folder else HOME / study.name)
@@ -161,16 +165,18 @@ class Workspace:
         self.folder = folder
 
     def prepare(self, on_progress: Callable[[str, float], None] | None = None) -> Corpus:
-        """The study's text as tokens, built once.
+        """Return the study's text as tokens, which are built once, in a folder that has none.
 
         Raises:
-            CorpusError: Text that is missing, empty, binary or too small.
-            StoreError: The folder cannot be written.
+            CorpusError: The text is missing, empty, binary or too small.
+            StoreError: The folder cannot be written, or holds another text.
         """
         s = self.study
-        corpus = data.prepare(s.corpus, folder=self.folder / "data", tokenizer=s.tokenizer, validation=s.validation, seed=s.seed, on_progress=on_progress)
+        place = self.folder / "data"
+        corpus = data.find(s.corpus, folder=place, tokenizer=s.tokenizer, validation=s.validation, seed=s.seed)
+        if corpus is None:
+            corpus = data.prepare(s.corpus, folder=place, tokenizer=s.tokenizer, validation=s.validation, seed=s.seed, on_progress=on_progress)
         self.__dict__["corpus"] = corpus
-        self._keep_study(STUDY_FILE)
         return corpus
 
     @functools.cached_property
@@ -243,60 +249,115 @@ class Workspace:
         specs = self.design().specs if specs is None else specs
         corpus = self.corpus
         tell = on_event or (lambda _: None)
-        with self._tracked(track) as log, Store(self.folder) as store, store.lock() as notes:
+        with self._tracked(track, specs) as log, Store(self.folder) as store, store.lock() as notes:
 
             def told(event: Event) -> None:
                 log(event)
                 tell(event)
 
-            for note in notes:
+            proof = all(spec.group in PROOF for spec in specs)
+            for note in (*notes, *(() if proof else self._take_folder())):
                 tell(Mended(note=note))
-            self._keep_study(TRAINED_FILE)
-            store.add(specs, instead_of=PROOF if all(spec.group in PROOF for spec in specs) else SWEEP)
+            data.keep_names(corpus)
+            store.add(specs, instead_of=PROOF if proof else SWEEP)
             if retry:
                 store.retry([spec.id for spec in specs])
             launch.get(launcher).run(store, specs, corpus.folder, workers=workers or cores(), means=means, on_event=told)
         return self.records(specs)
 
-    def _tracked(self, names: Sequence[str]) -> AbstractContextManager[Callable[[Event], None]]:
-        return tracking.open(names, study=self.study.name, folder=self.folder, records=self.known() if names else ())
+    def _tracked(self, names: Sequence[str], specs: Sequence[RunSpec]) -> AbstractContextManager[Callable[[Event], None]]:
+        return tracking.open(names, study=self.study.name, folder=self.folder, records=self.timed(specs) if names else ())
 
-    def known(self) -> tuple[RunRecord, ...]:
-        """Records of the finished runs of the present design and proof; damaged ones are passed over, for training mends them."""
-        with Store(self.folder) as store:
-            return store.records(sound_only=True)
+    def _take_folder(self) -> tuple[str, ...]:
+        """Make this the study of the folder; a sentence if another one was trained there, with the command that goes back to it."""
+        before = kept_studies.trained(self.folder)
+        former = kept_studies.write(self.folder, self.study)
+        if before is None or former is None:
+            return ()
+        keys = _listed(kept_studies.differing(before, self.study))
+        return (f"{self.folder} held another study, which differs in {keys}; no run of it is lost. To go back to it: {_command('train', former, self.folder)}",)
+
+    def held(self, verb: str) -> str:
+        """Return a sentence if the folder holds another study than this one, with the command that uses that; else nothing.
+
+        Args:
+            verb: Of the command.
+
+        Raises:
+            StudyError: A file of the folder that should be a study is none.
+        """
+        trained = kept_studies.trained(self.folder)
+        keys = () if trained is None else kept_studies.differing(trained, self.study)
+        if trained is None or not keys:
+            return ""
+        own = self.folder / STUDY_FILE
+        plain = own.is_file() and not kept_studies.differing(studies.load(own), trained)
+        back = _command(verb, self.folder, None) if plain else _command(verb, self.folder / kept_studies.TRAINED_FILE, self.folder)
+        return f"{self.folder} holds another study, which differs in {_listed(keys)}. To use that one: {back}"
+
+    def known(self, specs: Sequence[RunSpec] | None = None) -> tuple[RunRecord, ...]:
+        """Return the records of these runs that are finished, or of those of the present design and proof.
+
+        Damaged records are passed over: training repairs them.
+        """
+        with self._look() as store:
+            return store.records(None if specs is None else [spec.id for spec in specs], sound_only=True)
+
+    def timed(self, specs: Sequence[RunSpec]) -> tuple[RunRecord, ...]:
+        """Return the records of these runs and of those of the present design: what shows how fast this machine trains."""
+        return tuple({record.id: record for record in (*self.known(), *self.known(specs))}.values())
 
     def unfinished(self, specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
-        """Those that are not trained yet."""
-        done = {record.id for record in self.known()}
+        """Return those runs that are not trained yet, by this design or any other."""
+        done = {record.id for record in self.known(specs)}
         return tuple(spec for spec in specs if spec.id not in done)
 
     def rows(self) -> list[dict[str, export.Scalar]]:
-        """Every run that the study knows, finished or not, as flat rows."""
-        with Store(self.folder) as store:
-            records = {record.id: record for record in store.records(sound_only=True)}
-            return [export.row(row.spec, records.get(row.id), status=row.status) for row in store.rows() if row.current]
+        """Return every run of the study, finished or not, as flat rows.
+
+        Raises:
+            StoreError: Nothing was trained.
+        """
+        self._refuse_untrained()
+        with self._look() as store:
+            known = {row.id: row for row in store.rows()}
+            specs = self.design().specs if self.held("runs") else tuple(row.spec for row in known.values() if row.current)
+            records = {record.id: record for record in store.records([spec.id for spec in specs], sound_only=True)}
+        return [export.row(s, records.get(s.id), status=known[s.id].status if s.id in known else "pending") for s in specs]
 
     def records(self, specs: Sequence[RunSpec] | None = None) -> tuple[RunRecord, ...]:
-        """Records of the runs that are finished, among these or in the whole store."""
-        if not self.folder.is_dir():
-            raise StoreError(f"{self.folder} is not there yet: nothing was trained. Run `isoflop train` first.")
-        ids = None if specs is None else {spec.id for spec in specs}
-        with Store(self.folder) as store:
-            return tuple(r for r in store.records() if ids is None or r.id in ids)
+        """Return the records of those runs that are finished, whichever design trained them; of the present design and proof if not given.
+
+        Raises:
+            StoreError: Nothing was trained, or a record is damaged.
+        """
+        self._refuse_untrained()
+        with self._look() as store:
+            return store.records(None if specs is None else [spec.id for spec in specs])
+
+    def _refuse_untrained(self) -> None:
+        if not any((self.folder / name).exists() for name in ("runs.sqlite", "specs.json", "runs")):
+            raise StoreError(f"nothing was trained in {self.folder} yet. Run `isoflop train` first.")
+
+    def _look(self) -> Store:
+        return Store(self.folder, read_only=True)
 
     def runs(self) -> Runs:
-        """The sweep's finished runs as columns.
+        """Return the sweep's finished runs as columns.
 
         Raises:
             FitError: Some runs of the design are not trained yet, or none finished well.
+            StoreError: Nothing was trained, or a record is damaged.
         """
+        self._refuse_untrained()
         specs = self._as_trained(self.design().specs, SWEEP)
         records = self.records(specs)
         if len(records) < len(specs):
             missing = len(specs) - len(records)
-            raise FitError(f"{missing} of {len(specs)} runs are not trained yet, and a law from part of a grid is biased. Run `isoflop train` first.")
-        with Store(self.folder) as store:
+            raise FitError(
+                f"{missing} of {len(specs)} runs are not trained yet, and a law from part of a grid is biased. Run `isoflop train` first.{self._others()}"
+            )
+        with self._look() as store:
             return Runs.from_records(records, curve=store.curve, groups=FITTED)
 
     def fit(self) -> Fits:
@@ -310,7 +371,7 @@ class Workspace:
         words = words or Asked()
         records = self.records(self._as_trained(self.design().specs, SWEEP))
         try:
-            with Store(self.folder) as store:
+            with self._look() as store:
                 runs = Runs.from_records(records, curve=store.curve, groups=("overlong",))
             return words.choices.make(runs, "isoflop", resamples=words.resamples, seed=words.seed)
         except FitError:
@@ -384,26 +445,42 @@ class Workspace:
         except (ValidationError, DesignError) as error:
             return records, None, str(error)
 
-    def report(self, results: Results | None = None) -> Path:
-        """Write the report, and give the path of its page."""
-        return report.write(results or self.results(), self.folder / "report")
+    def report(self, results: Results | None = None, *, folder: Path | None = None) -> Path:
+        """Write the report into a folder, report/ of the study if not given; the path of its page.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        if folder is None and self.folder.is_dir() and not os.access(self.folder, os.W_OK):
+            raise StoreError(f"{self.folder} cannot be written, so its report cannot be kept there. Give another folder: --out DIR.")
+        return report.write(results or self.results(), folder or self.folder / "report")
+
+    def _others(self) -> str:
+        """The other studies of the folder, with the command that fits them."""
+        held, former = self.held("fit"), kept_studies.former(self.folder)
+        if held:
+            return f" {held}"
+        return f" The study that was trained there before: {_command('fit', former[-1], self.folder)}" if former else ""
 
     def _as_trained(self, designed: Sequence[RunSpec], groups: Sequence[Group]) -> tuple[RunSpec, ...]:
         """The runs of the same cells that were trained for this very study, if they are there: a newer recipe does not undo a finished study."""
-        with Store(self.folder) as store:
+        with self._look() as store:
             rows = [row for row in store.rows() if row.current and row.spec.group in groups]
         same = sorted(_cell(row.spec) for row in rows) == sorted(_cell(spec) for spec in designed)
         whole = same and all(row.status in FINISHED for row in rows)
         return tuple(row.spec for row in rows) if whole and self._unchanged() else tuple(designed)
 
     def _unchanged(self) -> bool:
-        kept = self.folder / TRAINED_FILE
-        return kept.is_file() and studies.load(kept) == self.study
+        trained = kept_studies.trained(self.folder)
+        return trained is not None and not kept_studies.differing(trained, self.study)
 
-    def _keep_study(self, name: str) -> None:
-        kept, shown = self.folder / name, studies.show(self.study).encode()
-        if not kept.is_file() or kept.read_bytes() != shown:
-            files.write(kept, shown)
+
+def _command(verb: str, study: Path, folder: Path | None) -> str:
+    return shlex.join(["isoflop", verb, str(study), *(() if folder is None else ("--folder", str(folder)))])
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return " and ".join([", ".join(keys[:-1]), keys[-1]]) if len(keys) > 1 else keys[0]
 
 
 def _cell(spec: RunSpec) -> tuple[str, str, float, int, str]:

@@ -15,13 +15,13 @@ Only the last needs torch, and it is loaded when used.
 import importlib
 from typing import TYPE_CHECKING
 
-from isoflop.data.build import prepare
+from isoflop.data.build import find, keep_names, prepare
 from isoflop.data.corpus import Corpus, epochs, load, validation_bytes, windows
 
 if TYPE_CHECKING:
     from isoflop.data.batches import Batches, batch, validation
 
-__all__ = ["Batches", "Corpus", "batch", "epochs", "load", "prepare", "validation", "validation_bytes", "windows"]
+__all__ = ["Batches", "Corpus", "batch", "epochs", "find", "keep_names", "load", "prepare", "validation", "validation_bytes", "windows"]
 
 
 def __getattr__(name: str) -> object:

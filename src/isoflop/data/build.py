@@ -1,9 +1,11 @@
 """Sources -> a corpus in a folder: read once into a spool, then written as tokens in the order that the texts themselves decide."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,30 +55,66 @@ def prepare(sources: tuple[str, ...], *, folder: Path, tokenizer: str, validatio
     return _as_requested(load(folder), request)
 
 
-def _as_requested(corpus: Corpus, request: Request) -> Corpus:
+def find(sources: tuple[str, ...], *, folder: Path, tokenizer: str, validation: float, seed: int) -> Corpus | None:
+    """Return the corpus in the folder, or None if nothing is there; nothing is written into it.
+
+    Where the sources have other names, the text is read again and compared. `keep_names` spares that from then on.
+
+    Args:
+        sources: As `prepare`, and so for all others.
+        folder: As there.
+        tokenizer: As there.
+        validation: As there.
+        seed: As there.
+
+    Raises:
+        CorpusError: As `prepare`.
+        StoreError: A damaged corpus is in the folder, or another one.
+    """
+    request: Request = {"sources": tuple(sources), "tokenizer": tokenizer, "validation": validation, "seed": seed}
+    try:
+        return _as_requested(load(folder), request, keep=False) if _aside.is_there(folder) else None
+    except OSError as error:
+        raise files.in_words(error, folder) from error
+
+
+def keep_names(corpus: Corpus) -> None:
+    """Write the sources by which a corpus was found, if they are not those that it was built from.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    kept = json.loads(files.read(corpus.folder / META))
+    if kept["sources"] != list(corpus.sources):
+        files.write(corpus.folder / META, (json.dumps(corpus.model_dump(mode="json"), indent=1) + "\n").encode())
+
+
+def _as_requested(corpus: Corpus, request: Request, *, keep: bool = True) -> Corpus:
     differ = [f"{key} {getattr(corpus, key)!r} instead of {value!r}" for key, value in request.items() if getattr(corpus, key) != value]
     if not differ:
         return corpus
-    renamed = _renamed(corpus, request)
+    renamed = _renamed(corpus, request, keep=keep)
     if renamed is None:
         what = f"{corpus.folder} holds another corpus, with {', '.join(differ)}, and runs may have been trained on it"
         raise StoreError(f"{what}. Give the study another name, or delete that folder to have it rebuilt.")
     return renamed
 
 
-def _renamed(corpus: Corpus, request: Request) -> Corpus | None:
-    """The corpus by the names of the request, if those lead to the same shards, as after a study has moved; else None."""
+def _renamed(corpus: Corpus, request: Request, *, keep: bool) -> Corpus | None:
+    """Return the corpus by the names of the request, if those lead to the same shards, as after a study has moved; else None."""
     if any(getattr(corpus, key) != request[key] for key in request if key != "sources"):
         return None
-    again = corpus.folder.with_name(f".{corpus.folder.name}.again-{os.getpid()}")
-    try:
+    with contextlib.ExitStack() as stack:
+        place = corpus.folder.parent if keep else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isoflop-")))
+        again = place / f".{corpus.folder.name}.again-{os.getpid()}"
+        stack.callback(shutil.rmtree, again, ignore_errors=True)
         _build(again, request, _seldom(None))
-        if load(again).digest != corpus.digest:
+        found = load(again)
+        if found.digest != corpus.digest:
             return None
-        files.write(corpus.folder / META, (again / META).read_bytes())  # the next call need not read all the text again
-        return load(corpus.folder)
-    finally:
-        shutil.rmtree(again, ignore_errors=True)
+        if keep:  # the next call need not read all the text again
+            files.write(corpus.folder / META, (again / META).read_bytes())
+        return found.model_copy(update={"folder": corpus.folder})
 
 
 def _build(folder: Path, request: Request, report: Progress) -> None:

@@ -41,7 +41,7 @@ def find(study: Path, name: str) -> Path:
     """
     if not (study / "runs").is_dir():
         raise StoreError(f"{study} has no runs yet: nothing was trained. Run `isoflop train` first.")
-    with Store(study) as store:
+    with Store(study, read_only=True) as store:
         rows = store.rows()
     meant = [row for row in rows if name and (row.id.startswith(name) or _label(row) == name)]
     if not meant:

@@ -26,7 +26,7 @@ import numpy as np
 
 from isoflop.errors import StoreError
 from isoflop.runs import Clock, Curve, Group, RunRecord, RunSpec
-from isoflop.store import _database, _recovery, _table, _trunks, files
+from isoflop.store import _database, _recovery, _snapshot, _table, _trunks, files
 from isoflop.store._database import owner
 from isoflop.store._table import FINISHED, Claim, Row, State
 
@@ -38,6 +38,10 @@ TRIES = 3  # assumption: what kills a run three times is the run
 class Store:
     """The runs of one study, in a folder on a local disk. A context manager.
 
+    Args:
+        folder: The study's.
+        read_only: Work on a copy in memory, so that nothing is written into the folder, which may be one that cannot be written.
+
     Attributes:
         folder: The study's.
         notes: Sentences on what was found damaged so far, and what was done.
@@ -46,10 +50,14 @@ class Store:
         StoreError: The folder cannot be used, in words.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = files.make_folder(folder)
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = folder if read_only else files.make_folder(folder)
         self.notes: tuple[str, ...] = ()
         with _database.worded(self.folder):
+            if read_only:
+                self._db, note = _snapshot.connect(folder, self._fill)
+                self.notes += (note,) if note else ()
+                return
             try:
                 self._db = _database.connect(self.folder, self._fill)
             except sqlite3.Error as error:
@@ -179,20 +187,24 @@ class Store:
             return len(chosen)
 
     def rows(self) -> tuple[Row, ...]:
-        """Every run that the study knows, of its present design and of older ones, in order."""
+        """Return every run of the folder, those of the present design and of older ones, in order."""
         with _database.worded(self.folder):
             return tuple(_table.rows(self._db))
 
-    def records(self, *, sound_only: bool = False) -> tuple[RunRecord, ...]:
-        """Finished runs of the present design, in order.
+    def records(self, ids: Iterable[str] | None = None, *, sound_only: bool = False) -> tuple[RunRecord, ...]:
+        """Return the records of finished runs, in order.
 
         Args:
-            sound_only: Pass over those of which the record or the curve is damaged: `lock` names and mends them.
+            ids: Of these runs, whichever design trained them, in this order; of the present design if not given.
+            sound_only: Pass over those of which the record or the curve is damaged: `lock` names and repairs them.
 
         Raises:
             StoreError: Some record is damaged; the message says which. Not with `sound_only`.
         """
-        finished = [row for row in self.rows() if row.current and row.status in FINISHED]
+        finished = [row for row in self.rows() if row.status in FINISHED and (row.current or ids is not None)]
+        if ids is not None:
+            by_id = {row.id: row for row in finished}
+            finished = [by_id[id_] for id_ in dict.fromkeys(ids) if id_ in by_id]
         if sound_only:
             return tuple(record for row in finished if (record := self._sound(row)) is not None)
         return tuple(files.read_record(self._run(row.id)) for row in finished)

@@ -177,7 +177,7 @@ def run(
     """
     with Store(folder) as store, store.lock() as notes:
         while True:
-            records = store.records(sound_only=True)
+            records = store.records([row.id for row in store.rows()], sound_only=True)
             specs = asked(study, text, at, records)
             done = {record.id for record in records}
             if all(one.id in done for one in specs):
