@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 
 import isoflop
 from conftest import STUDY, start
-from isoflop.errors import FitError, StoreError, StudyError
+from isoflop.errors import FitError, StudyError
 from isoflop.store import Store, studies
 
 CODE = "from isoflop.cli import main; main()"
@@ -127,7 +126,7 @@ def test_a_study_that_was_exchanged_by_a_former_version_names_the_trained_one(tr
     shutil.copy(other, trained / "study.toml")
     note = isoflop.open(trained).held("fit")
     assert note.endswith(f"isoflop fit {trained / 'trained.toml'} --folder {trained}")
-    assert isoflop.open(trained / "trained.toml", folder=trained).held("fit").endswith("trained.toml --folder " + str(trained)) is False
+    assert isoflop.open(trained / "trained.toml", folder=trained).held("fit") == ""
 
 
 def test_another_name_is_no_other_study(trained, study, tmp_path):
@@ -168,14 +167,6 @@ def test_a_damaged_table_is_read_from_the_files_and_left_as_it_is(trained):
         assert "is damaged" in store.notes[0]
     assert isoflop.open(trained).runs().digest == expected
     assert contents(trained) == before
-
-
-def test_a_read_only_table_takes_no_write(trained):
-    with Store(trained, read_only=True) as store:
-        spec = store.rows()[0].spec.model_copy(update={"seed": 99})
-        before = contents(trained)
-        assert spec.id not in {row.id for row in store.rows()}
-        assert contents(trained) == before
 
 
 @pytest.fixture
