@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from isoflop import readers
-from isoflop.errors import FitError, UnknownNameError, UsageError
+from isoflop.errors import FitError, QuestionError, UnknownNameError, UsageError
 from isoflop.readers import _budgets, _columns, delimited
 
 FOUR = "params,tokens,loss\n1e7,2e8,4.0\n2e7,4e8,3.5\n4e7,8e8,3.1\n8e7,1.6e9,2.8\n"
@@ -120,12 +120,12 @@ def test_units_are_the_users_choice(tmp_path):
 # Which column is which
 
 
-def test_two_columns_that_could_be_the_loss_are_not_guessed_between(tmp_path):
+def test_a_validation_loss_counts_before_a_plain_one_and_the_other_is_named(tmp_path):
     path = write(tmp_path, "params,tokens,loss,val_loss\n1e7,2e8,4,3\n")
-    with pytest.raises(UsageError, match=r"loss, val_loss.*--map loss=") as caught:
-        readers.read(path)
-    assert str(path) in str(caught.value)
-    assert readers.read(path, columns={"loss": "val_loss"}).loss.tolist() == [3.0]
+    runs = readers.read(path)
+    assert runs.loss.tolist() == [3.0]
+    assert ("other candidates", "loss: loss") in runs.notes
+    assert readers.read(path, columns={"loss": "loss"}).loss.tolist() == [4.0]
 
 
 def test_the_training_loss_gives_way_to_the_validation_loss(tmp_path):
@@ -478,19 +478,6 @@ def test_one_number_of_tokens_for_all_steps_is_that_of_the_last(tmp_path):
     assert runs.curves[0].tokens.tolist() == [2.5e8, 5e8, 1e9]
 
 
-def test_without_run_ids_points_inside_a_schedule_are_no_runs(tmp_path):
-    rows = [f"1e7,{i}e6,{5 - i / 10},{lr},{i}" for i, lr in enumerate([0.1, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], start=1)]
-    runs = readers.read(write(tmp_path, "params,tokens,loss,lr,step\n" + "\n".join(rows)))
-    assert runs.tokens.tolist() == [11e6]
-    assert left_out(runs).total() == 10
-
-
-def test_without_run_ids_points_that_look_like_curves_are_doubted(tmp_path):
-    runs = readers.read(write(tmp_path, "params,tokens,loss,step\n" + "\n".join(f"1e7,{i}e6,{5 - i / 10},{i}" for i in range(1, 12))))
-    assert len(runs) == 11
-    assert "run_id" in runs.doubtful[0].reason
-
-
 def test_a_column_that_says_which_points_are_final_is_heard(tmp_path):
     runs = readers.read(write(tmp_path, "params,tokens,loss,final\n1e7,1e8,5,no\n1e7,2e8,4,yes\n"))
     assert runs.loss.tolist() == [4.0]
@@ -585,11 +572,13 @@ def test_hoffmanns_points(shared):
 
 def test_gadres_runs(shared):
     path = shared / "data/runs/gadre2024_overtraining.csv"
-    runs = readers.read(path, columns={"loss": "loss_c4_val"})
+    runs = readers.read(path, columns={"loss": "loss_c4_val"}, pool=["dataset"])
     assert len(runs) == 104
     assert (runs.convention, runs.flops_from, runs.dropped, runs.doubtful) == ("total", "as given", (), ())
+    with pytest.raises(QuestionError, match="'dataset' holds 3 sorts"):
+        readers.read(path, columns={"loss": "loss_c4_val"})
     assert len(readers.read(path, columns={"loss": "loss_c4_val"}, where="dataset == 'c4_original' and multiplier >= 1")) < 104
-    assert readers.read(path, convention="nonembedding").params.max() < runs.params.max()
+    assert readers.read(path, convention="nonembedding", pool=["all"]).params.max() < runs.params.max()
 
 
 def test_porians_budgets(shared):
@@ -598,7 +587,9 @@ def test_porians_budgets(shared):
     assert len(runs) == 107
     assert sorted(set(runs.budget)) == sorted(set(runs.flops))
     assert sorted(set(runs.budget)) == pytest.approx([1.25e16 * 2**i for i in range(11)])
-    assert len(readers.read(path)) == 442
+    with pytest.raises(QuestionError, match="'config' holds 4 sorts"):
+        readers.read(path)
+    assert len(readers.read(path, pool=["all"])) == 442
 
 
 def test_gemstones_curves(shared):
@@ -622,14 +613,15 @@ def test_olmos_curves(shared):
 
 def test_multipower_lacks_tokens_and_is_mapped(shared):
     path = shared / "data/runs/multipower2025_curves.csv"
-    with pytest.raises(UsageError, match=r"params or tokens.*--map params=size_M.*--map 'tokens=step\*524288'"):
+    with pytest.raises(UsageError, match=r"known as tokens.*--map 'tokens=step \* TOKENS_PER_STEP'"):
         readers.read(path)
-    told = {"params": "size_M*1e6", "tokens": "step*524288"}
+    told = {"tokens": "step*524288"}
     runs = readers.read(path, columns={**told, "run_id": "schedule"})
     assert len(runs) == 27
     assert set(runs.params) == {25e6, 100e6, 400e6}
-    alone = readers.read(path, columns=told)
-    assert left_out(alone)["inside its learning-rate schedule, so its loss is not that of a run that ended there"] > 4000
+    alone = readers.read(path, columns=told, pool=["all"])  # the schedule tells the curves of one size apart
+    assert len(alone) == 27
+    np.testing.assert_array_equal(alone.loss, runs.loss)
 
 
 def test_nanochats_optima_are_refused_until_one_way_of_counting_is_chosen(shared):

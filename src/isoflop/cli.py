@@ -432,7 +432,16 @@ def fit(
     tolerance: Annotated[
         float | None, typer.Option("--budget-tolerance", help="How far FLOPs of one budget lie apart.  [default: 0.1]", show_default=False)
     ] = None,
-    every_point: Annotated[bool, typer.Option("--every-point", help="Points of one curve are runs of their own.")] = False,
+    every_point: Annotated[bool, typer.Option("--every-point", help="Take every row as a run, not as a point of a curve.")] = False,
+    every_run: Annotated[bool, typer.Option("--every-run", help="Fit every learning rate and batch of a size and length, not only the best.")] = False,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", help="Fit all values of this column as one law; more than once for several, or all.", show_default=False),
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option("--unit", help="Unit of the loss: nats, perplexity, bits per byte, token or character.  [default: by its name]", show_default=False),
+    ] = None,
     at: Annotated[str | None, typer.Option("--at", help="FLOPs to predict.  [default: ten times the largest run]", show_default=False)] = None,
     intervals: Annotated[str | None, typer.Option("--intervals", help="Of noise or runs.  [default: by approach]", show_default=False)] = None,
     resamples: Annotated[int, typer.Option("--resamples", help="Behind the intervals.")] = 400,
@@ -459,7 +468,8 @@ def fit(
     choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
     asked = Asked(
         approach=approach, choices=choices, columns=tuple(columns or ()), where=where, kind=source, count=count, tolerance=tolerance,
-        every_point=every_point, at=at, resamples=resamples, seed=seed, level=level, profile=profile, keep_all=keep_all,
+        every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed, level=level,
+        profile=profile, keep_all=keep_all,
     )  # fmt: skip
     with Bar(err) as bar:
         found = workspace.find(what, asked, folder=folder, on_progress=bar.update)

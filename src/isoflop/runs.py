@@ -195,11 +195,18 @@ class Dropped(NamedTuple):
     reason: str
 
 
+class Note(NamedTuple):
+    """One decision about a table of runs, for the person who made the table."""
+
+    about: str  # "read as", "rows", "settings", "FLOPs", ...
+    text: str  # a sentence
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runs:
     """Finished runs as columns, each of shape (runs,).
 
-    Invariants: finite positive columns; one counting convention; every run left out is in `dropped`, every one kept with a doubt in `doubtful`.
+    Invariants: finite positive columns; one counting convention; every excluded run is in `dropped`, every flagged one in `doubtful`.
     """
 
     ids: tuple[str, ...]
@@ -218,6 +225,8 @@ class Runs:
     flops_from: str = "as counted"  # where the FLOPs come from: "as given", "as counted", "6ND"
     unique_tokens: Floats | None = None  # of the text that a run saw, for laws of repeated data; None where nobody said
     lr: Floats | None = None  # peak learning rate; None where nobody said
+    total_params: Floats | None = None  # of mixtures of experts, whose params are the active ones; None of other models
+    notes: tuple[Note, ...] = ()  # which column was read as what, and what was decided
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -327,6 +336,7 @@ class Runs:
             **{name: getattr(self, name)[index] for name in ("params", "tokens", "flops", "loss", "budget", "seed")},
             unique_tokens=None if self.unique_tokens is None else self.unique_tokens[index],
             lr=None if self.lr is None else self.lr[index],
+            total_params=None if self.total_params is None else self.total_params[index],
             group=tuple(self.group[i] for i in index),
             curves=tuple(self.curves[i] for i in index),
         )

@@ -124,6 +124,9 @@ def _read(path: Path, words: Asked, on_progress: Callable[[str, float], None] | 
         convention=words.convention,
         tolerance=readers.TOLERANCE if words.tolerance is None else words.tolerance,
         every_point=words.every_point,
+        every_run=words.every_run,
+        pool=words.pool,
+        unit=words.unit,
         on_progress=on_progress,
     )
 

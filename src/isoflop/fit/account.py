@@ -1,5 +1,6 @@
 """Account of the rows: how many runs a fit was made from, and what became of the others."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from isoflop.arch import Convention
-from isoflop.runs import Dropped, Runs
+from isoflop.runs import Dropped, Note, Runs
 
 _MANY = re.compile(r"([\d,]+) (?:rows|runs)")  # what a reader calls more rows or runs of one reason than it names
 _ROWS = re.compile(r"row \d+(?:, line \d+)?|[\d,]+ rows")  # what it calls rows
@@ -38,6 +39,8 @@ class Account:
     smallest_flops: float
     largest_flops: float
     curves: bool = False  # runs have many rows each
+    notes: tuple[Note, ...] = ()  # which column was read as what, and what was decided
+    experts: tuple[float, float] | None = None  # of mixtures of experts: total params are exp(first) times active params to the power of the second
 
     @classmethod
     def of(cls, runs: Runs, source: str) -> Self:
@@ -55,7 +58,13 @@ class Account:
             smallest_flops=float(runs.flops.min()),
             largest_flops=float(runs.flops.max()),
             curves=any(curve.loss.size for curve in runs.curves),
+            notes=runs.notes,
+            experts=_experts(runs),
         )
+
+    def total_params(self, params: float) -> float | None:
+        """Return all parameters of a mixture of experts with so many active ones, by the models of the runs; None of other models."""
+        return None if self.experts is None else math.exp(self.experts[0]) * params ** self.experts[1]
 
     @property
     def read(self) -> int:
@@ -66,6 +75,16 @@ class Account:
     def rows(self) -> int:
         """Rows that were dropped beside the runs, where runs are curves."""
         return sum(group.runs for group in groups(entry for entry in self.dropped if self.curves and _ROWS.fullmatch(entry.id)))
+
+
+def _experts(runs: Runs) -> tuple[float, float] | None:
+    """Return a line through the logs of total params over those of active params."""
+    if runs.total_params is None or not np.isfinite(runs.total_params).all():
+        return None
+    x, y = np.log(runs.params), np.log(runs.total_params)
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = float((x - x.mean()) @ y) / spread if spread > 0 else 1.0
+    return float(y.mean() - slope * x.mean()), slope
 
 
 def groups(dropped: Iterable[Dropped]) -> tuple[Group, ...]:

@@ -39,6 +39,9 @@ class Asked:
     count: str | None = None
     tolerance: float | None = None
     every_point: bool = False
+    every_run: bool = False
+    pool: tuple[str, ...] = ()
+    unit: str | None = None
     at: str | None = None
     resamples: int = _bootstrap.RESAMPLES
     seed: int = 0
@@ -78,7 +81,7 @@ class Asked:
         """Options said that are about reading files."""
         said = {
             "--map": self.columns, "--where": self.where, "--from": self.kind, "--count": self.count, "--budget-tolerance": self.tolerance,
-            "--every-point": self.every_point,
+            "--every-point": self.every_point, "--every-run": self.every_run, "--pool": self.pool, "--unit": self.unit,
         }  # fmt: skip
         return tuple(name for name, value in said.items() if value not in {None, (), False})
 

@@ -6,14 +6,19 @@ by `_reduce`. Nothing that is read is unpickled or executed.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from isoflop import _registry
 from isoflop.arch import Convention
-from isoflop.errors import FitError, UsageError
+from isoflop.errors import FitError, QuestionError, UsageError
 from isoflop.readers._budgets import TOLERANCE
 from isoflop.readers._columns import ROLES
 from isoflop.runs import Runs
+
+if TYPE_CHECKING:
+    from isoflop.readers._collect import Rows
+    from isoflop.readers._columns import Plan
+    from isoflop.readers._where import Filter
 
 HEAD = 1 << 16  # bytes of a file that formats are told apart by
 Progress = Callable[[str, float], None]
@@ -75,6 +80,9 @@ def read(
     convention: Convention | None = None,
     tolerance: float = TOLERANCE,
     every_point: bool = False,
+    every_run: bool = False,
+    pool: Sequence[str] = (),
+    unit: str | None = None,
     on_progress: Progress | None = None,
 ) -> Runs:
     """Runs of a file or folder, sorted by FLOPs, params, tokens and loss, so that the order of rows changes nothing.
@@ -82,19 +90,24 @@ def read(
     Args:
         path: File, or folder of event files, of an MLflow store or of offline W&B runs.
         kind: One of kinds(); None to tell by the content.
-        columns: Names of columns by role, one of ROLES: {"params": "non_emb_params"}, {"params": "size_M*1e6"}, or a constant {"params": "70M"}.
+        columns: What roles (of ROLES) are read from: a column {"params": "non_emb_params"}, arithmetic {"tokens": "steps * batch_size * 2048"}, a constant
+            {"params": "70M"}, or nothing at all {"status": "none"}.
         where: Which rows, in terms of the file's columns: "flops <= 1e20 and not diverged".
         convention: How the file counts parameters; None for what the column's name says, else "total".
         tolerance: Runs within this fraction of the middle of a budget are of that budget, where no column says.
-        every_point: Every row is a run of its own, though rows share a run id; else they are a curve, and its last point counts.
-        on_progress: Told what is done and what fraction of it.
+        every_point: Every row is a run of its own, though rows look like points of curves.
+        every_run: Keep every setting (learning rate, batch) of one size and length, not the best alone.
+        pool: Columns whose values are fitted together though their losses differ; "all" for every column.
+        unit: Of the loss, such as "perplexity" or "bits per byte"; None for what the column's name says.
+        on_progress: Gets what is done and what fraction of it.
 
     Raises:
-        FitError: Malformed, ways of counting mixed, or no run left.
-        UsageError: A column missing, ambiguous or unknown, or a filter that cannot be meant.
+        FitError: Malformed, ways of counting mixed, no training runs, or no run left.
+        UsageError: A column missing or unknown, or an invalid filter.
+        QuestionError: The table can be read in two ways that change the answer.
         MissingExtraError: The format's own library is not installed.
     """
-    from isoflop.readers import _collect, _columns, _reduce, _where
+    from isoflop.readers import _collect, _reduce, _where
 
     path = Path(path)
     tell = on_progress or (lambda _what, _fraction: None)
@@ -102,13 +115,31 @@ def read(
         raise UsageError(f"a tolerance of {tolerance!r} cannot group budgets. It is a fraction between 0 and 1, like {TOLERANCE}.")
     source = _open(path, kind)
     try:
-        plan = _columns.resolve(source.columns, columns or {}, convention=convention)
         chosen = None if where is None else _where.parse(where, source.columns)
-        rows = _collect.collect(source, plan, chosen, tell=tell)
-        return _reduce.reduce(rows, plan, tolerance=tolerance, every_point=every_point, tell=tell)
+        plan, rows = _collected(source, columns or {}, chosen, convention=convention, unit=unit, tell=tell)
+        choices = _reduce.Choices(tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool))
+        return _reduce.reduce(rows, plan, choices, whole=lambda numbers: _collect.whole_rows(source, source.columns, numbers), tell=tell)
+    except QuestionError as error:
+        raise QuestionError(f"{path}: {error.question}", error.readings) from error
     except (FitError, UsageError) as error:
         said = str(error)  # a format names the file itself, with the line
         raise type(error)(said if said.startswith(str(path)) else f"{path}: {said}") from error
+
+
+def _collected(
+    source: Table, told: Mapping[str, str], chosen: "Filter | None", *, convention: Convention | None, unit: str | None, tell: Progress
+) -> "tuple[Plan, Rows]":
+    """Read the rows; where the best column of losses is empty, by the next one."""
+    from isoflop.readers import _collect, _columns
+
+    plan = _columns.resolve(source.columns, told, convention=convention, unit=unit)
+    rows = _collect.collect(source, plan, chosen, tell=tell)
+    for rival in plan.rivals.get("loss", ()):
+        if rows.number.size or "loss" in told or rows.tally.reasons != {f"no {plan.called('loss')}"}:
+            break
+        plan = _columns.resolve(source.columns, {**told, "loss": str(rival)}, convention=convention, unit=unit)
+        rows = _collect.collect(source, plan, chosen, tell=tell)
+    return plan, rows
 
 
 def _open(path: Path, kind: str | None) -> Table:

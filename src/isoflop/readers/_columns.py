@@ -1,59 +1,67 @@
-"""Names of columns -> what they hold: by their usual names in any spelling, or as told."""
+"""Columns of a file -> what each is read as: by its name in any spelling, by what the user says, or derived from others."""
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from isoflop import _registry, units
 from isoflop.arch import Convention
 from isoflop.errors import UnitError, UnknownNameError, UsageError
+from isoflop.readers import _expression, _names
+from isoflop.readers._expression import Expression, NotArithmeticError
+from isoflop.readers._names import Match, plain
+from isoflop.runs import NATS, Floats
 
-# Usual names by role, best first; case and separators do not matter. Names between two bars are equally good: two of them in one file are ambiguous.
-_NAMES = {
-    "params": "params | n_params num_params parameters num_parameters n_parameters total_params params_total model_size model_params param_count | n",
-    "tokens": "tokens | n_tokens num_tokens train_tokens training_tokens tokens_seen n_tokens_seen total_tokens tokens_trained | d",
-    "loss": "loss val_loss eval_loss validation_loss final_loss test_loss final_val_loss loss_val loss_eval final_eval_loss nll cross_entropy bpb val_bpb "
-    "eval_bpb final_bpb loss_bpb bits_per_byte val_bits_per_byte bits_per_token | train_loss training_loss loss_train final_train_loss | l",
-    "flops": "flops | total_flops train_flops training_flops num_flops n_flops flops_6nd flop compute | flop_count | c",
-    "budget": "budget flop_budget flops_budget compute_budget target_flops isoflop_budget",
-    "run_id": "run_id | run run_name run_uuid id | name",
-    "step": "step | steps global_step iteration iter train_step trainer_global_step",
-    "seed": "seed | random_seed",
-    "lr": "lr | learning_rate",
-    "unique_tokens": "unique_tokens | unique_train_tokens n_unique_tokens num_unique_tokens",
-    "batch_tokens": "batch_tokens tokens_per_step tokens_per_batch batch_size_tokens batch_size_in_tokens",
-    "status": "status | state run_status",
-    "diverged": "diverged is_diverged",
-    "final": "final is_final end_of_run is_last",
-    "vocab": "vocab | vocab_size n_vocab",
-    "counting": "convention counting params_convention param_convention param_count",
-    "arch": "arch | architecture",
-    "d_model": "d_model | hidden_size",
-    "n_layers": "n_layers | n_layer num_layers num_hidden_layers",
-    "n_heads": "n_heads | n_head num_heads num_attention_heads",
-    "kv_size": "kv_size | head_dim",
-    "ffw_size": "ffw_size | d_ff ffn_size intermediate_size",
-    "context": "context | context_length seq_len sequence_length",
-}
-_NONEMBEDDING = "params_nonemb nonemb_params params_non_embedding non_embedding_params non_emb_params params_no_embed no_embed_params n_params_nonemb"
-ROLES: Mapping[str, tuple[str, ...]] = {
-    role: tuple(name for name in names.split() if name != "|") + (tuple(_NONEMBEDDING.split()) if role == "params" else ()) for role, names in _NAMES.items()
-}
+ROLES = _names.ROLES
 SHAPE = ("arch", "d_model", "n_layers", "n_heads", "ffw_size", "vocab", "context")
-_TEXT = frozenset({"run_id", "status", "counting", "arch"})
-_PRODUCT = re.compile(r"(?P<name>.+?)\s*\*\s*(?P<factor>[\d.,_eE+\-kKmMbBgGtT]+)\s*")
+NONE = "none"  # maps a role to nothing
+COMPARED = ("params", "tokens", "flops", "budget")  # roles of which every candidate is read, so that one that contradicts is noticed
+UNITS = {
+    NATS: ("nats per token", "nats", "nats/token", "nat"),
+    "bits per byte": ("bits per byte", "bpb", "bits/byte"),
+    "bits per token": ("bits per token", "bits/token", "bpt"),
+    "bits per character": ("bits per character", "bpc", "bits/char", "bits per char", "bits/character"),
+    "perplexity": ("perplexity", "ppl"),
+}
+_RIVALS = 3  # other candidates of a role that are read
+_TEXT = frozenset({"run_id", "status", "counting", "arch", "group"})
+_SHARES = ("accum", "worldsize", "ngpu", "numgpu", "devices", "nnodes", "numnodes", "replicas", "dpsize", "dataparallel", "microbatch")  # a batch is one part
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """Where the values of a role come from."""
 
-    column: str | None  # None for a constant
-    factor: float = 1.0  # times the column, or the constant itself
+    expression: Expression | None  # None for a constant
+    factor: float = 1.0  # of the unit in the column's name, or the constant itself
+    unit: str = ""  # that unit
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return () if self.expression is None else self.expression.columns
+
+    @property
+    def column(self) -> str | None:
+        """The column, where it is one by itself."""
+        return self.columns[0] if self.expression is not None and self.expression.text == self.columns[0] else None
+
+    def numbers(self, batch: Mapping[str, Any], rows: int) -> tuple[Floats, NDArray[np.int8]]:
+        """Return the numbers of a batch, and what each cell is."""
+        if self.expression is None:
+            return np.full(rows, self.factor), np.zeros(rows, dtype=np.int8)
+        found, kinds = self.expression.numbers(batch, rows)
+        return (found * self.factor if self.factor != 1 else found), kinds
 
     def __str__(self) -> str:
-        return repr(self.column) if self.column is not None else f"{self.factor:g}"
+        if self.expression is None:
+            return f"{self.factor:g}"
+        return self.expression.text if self.factor == 1 else f"{self.expression.text} times {self.factor:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +69,26 @@ class Plan:
     """What is read from where."""
 
     sources: Mapping[str, Source]
+    derived: Mapping[str, str]  # role -> formula over other roles: "tokens" -> "flops / (6 params)"
+    rivals: Mapping[str, tuple[Source, ...]]  # other candidates of a role, the best first
     other_params: str | None  # a second column of parameters, counted the other way
     convention: Convention
     convention_given: bool
     unit: str
+    chosen: frozenset[str]  # roles that the user mapped
+    spare: tuple[str, ...]  # columns without a role
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that are needed."""
-        named = [s.column for s in self.sources.values() if s.column is not None]
+        """Columns that have a role, or could have one."""
+        sources = [*self.sources.values(), *(rival for rivals in self.rivals.values() for rival in rivals)]
+        named = [column for source in sources for column in source.columns]
         return tuple(dict.fromkeys([*named, *([self.other_params] if self.other_params else [])]))
 
     def called(self, role: str) -> str:
-        """A role with the column that it was read from, where that has another name."""
+        """Return a role with the column that it was read from, where that has another name."""
         column = self.sources[role].column if role in self.sources else None
-        return role if column is None or _plain(column) == _plain(role) else f"{role} (column {column!r})"
+        return role if column is None or plain(column) == plain(role) else f"{role} (column {column!r})"
 
     @property
     def shaped(self) -> bool:
@@ -83,133 +96,243 @@ class Plan:
         return all(role in self.sources for role in SHAPE)
 
 
-def resolve(columns: tuple[str, ...], told: Mapping[str, str], *, convention: Convention | None) -> Plan:
-    """What each role is read from.
+@dataclass
+class _Draft:
+    """A plan that is being made."""
+
+    columns: tuple[str, ...]
+    told: Mapping[str, str]
+    sources: dict[str, Source] = field(default_factory=dict)
+    derived: dict[str, str] = field(default_factory=dict)
+    rivals: dict[str, tuple[Source, ...]] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+
+
+def resolve(columns: tuple[str, ...], told: Mapping[str, str], *, convention: Convention | None, unit: str | None = None) -> Plan:
+    """Return what each role is read from.
+
+    Args:
+        columns: Of the file.
+        told: Roles that the user maps: a column, arithmetic over columns, a constant, or "none".
+        convention: How parameters are to be counted; None for what the column's name says.
+        unit: Of the loss, one of UNITS in any of its spellings; None for what the column's name says.
 
     Raises:
-        UsageError: A column that is needed is missing, or two could be meant.
+        UsageError: A column that is needed is missing, or the unit is unknown.
         UnknownNameError: A role or column that is not there.
     """
     for role in told:
         _registry.check(role, ROLES, noun="value to map")
-    sources = {role: _told(role, text, columns) for role, text in told.items()}
-    taken = {source.column for source in sources.values() if source.factor == 1}  # a step times a constant is still the step
-    nonembedding = [c for c in columns if _plain(c) in _NONEMBEDDING_PLAIN and c not in taken]
+    draft = _Draft(columns, told)
+    for role, text in told.items():
+        if text != NONE or find(text, columns) is not None:
+            draft.sources[role] = _told(role, text, columns)
+    draft.taken = {source.column for source in draft.sources.values() if source.column is not None}
     for role in ROLES:
-        if role not in sources:
-            found = _usual(role, tuple(c for c in columns if c not in taken))
-            if found is not None:
-                sources[role] = Source(column=found)
-                taken.add(found)
-    other = None
-    if "params" not in told and nonembedding and ("params" not in sources or convention == "nonembedding"):
-        if len(nonembedding) > 1:
-            raise _ambiguous("params", nonembedding)
-        other = sources["params"].column if "params" in sources else None
-        sources["params"] = Source(column=nonembedding[0])
-    elif "params" not in told and nonembedding:
-        other = nonembedding[0]
-    _refuse_missing(sources, columns)
-    name = sources["params"].column if "params" in sources else None
-    counted = _convention(name, convention)
-    return Plan(sources=sources, other_params=other, convention=counted, convention_given=convention is not None, unit=_unit(sources["loss"].column or ""))
+        if role not in told:
+            _find_role(draft, role)
+    other = _choose_params(draft, convention)
+    _derive(draft)
+    _refuse_missing(draft)
+    name = draft.sources["params"].column if "params" in draft.sources else None
+    counted: Convention = "nonembedding" if "12" in draft.derived.get("params", "") else _convention(name, draft.sources.get("params"), convention)
+    known = set(draft.taken).union(*(source.columns for source in draft.sources.values()), *(r.columns for rivals in draft.rivals.values() for r in rivals))
+    return Plan(
+        sources=draft.sources,
+        derived=draft.derived,
+        rivals=draft.rivals,
+        other_params=other,
+        convention=counted,
+        convention_given=convention is not None,
+        unit=_unit(draft.sources["loss"], unit),
+        chosen=frozenset(told),
+        spare=tuple(c for c in columns if c not in known and c != other),
+    )
 
 
 def nearest(name: str, columns: Iterable[str]) -> str:
-    """A guess in words at the column that was meant, and the columns there are."""
+    """Return a guess in words at the column that was meant, and the columns there are."""
     columns = tuple(columns)
-    by_plain = {_plain(c): c for c in columns}
-    near = difflib.get_close_matches(_plain(name), by_plain, n=1, cutoff=0.5)
+    by_plain = {plain(c): c for c in columns}
+    near = difflib.get_close_matches(plain(name), by_plain, n=1, cutoff=0.5)
     guess = f" Did you mean {by_plain[near[0]]!r}?" if near else ""
     shown = ", ".join(columns[:40]) + (f" and {len(columns) - 40} more" if len(columns) > 40 else "")
     return f"{guess} Columns: {shown}."
 
 
 def find(name: str, columns: tuple[str, ...]) -> str | None:
-    """The column of a name: exactly, else in any spelling if that is one column."""
+    """Return the column of a name: exactly, else in any spelling if that is one column."""
     if name in columns:
         return name
-    alike = [c for c in columns if _plain(c) == _plain(name)]
-    return alike[0] if len(alike) == 1 and _plain(name) else None
+    alike = [c for c in columns if plain(c) == plain(name)]
+    return alike[0] if len(alike) == 1 and plain(name) else None
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.casefold())
+def option(role: str, text: str) -> str:
+    """Return the option that maps a role, as a shell takes it."""
+    return f"--map {shell(f'{role}={text}')}"
 
 
-_NONEMBEDDING_PLAIN = frozenset(_plain(name) for name in _NONEMBEDDING.split())
+def shell(text: str) -> str:
+    """Return a text as a shell takes it, in double quotes where it has single ones and that is safe."""
+    quoted = shlex.quote(text)
+    return f'"{text}"' if "'" in text and not set(text) & set('"$`\\!') else quoted
+
+
+def written(column: str) -> str:
+    """Return a column as arithmetic and filters take it: between backticks where it is no plain name."""
+    return column if re.fullmatch(r"[A-Za-z_]\w*", column, re.ASCII) else f"`{column}`"
+
+
+def _find_role(draft: _Draft, role: str) -> None:
+    found = _names.matches(role, tuple(c for c in draft.columns if c not in draft.taken))
+    if not found:
+        return
+    draft.sources[role] = _source(found[0])
+    draft.taken.add(found[0].column)
+    if role in COMPARED or role == "loss":
+        rivals = [match for match in found[1:] if role != "params" or plain(match.column) != "size"]  # often a rounded label
+        draft.rivals[role] = tuple(_source(match) for match in rivals[:_RIVALS])
+
+
+def _source(match: Match) -> Source:
+    return Source(expression=_expression.column(match.column), factor=match.factor, unit=match.unit)
+
+
+def _choose_params(draft: _Draft, convention: Convention | None) -> str | None:
+    """Settle which column is params: the active ones of a mixture of experts, or those without embeddings.
+
+    Returns:
+        The column that counts the other way, if there is one.
+    """
+    active = draft.sources.get("active_params")
+    if "params" in draft.told:
+        return None
+    found = [match for match in _names.nonembedding(draft.columns) if match.column not in draft.taken]
+    if active is not None and convention != "nonembedding":
+        if "params" in draft.sources:
+            draft.sources["total_params"] = draft.sources["params"]
+        draft.sources["params"] = active
+        draft.rivals.pop("params", None)
+        return None
+    if not found:
+        return None
+    if "params" in draft.sources and plain(str(draft.sources["params"])) == "size":  # often a rounded label
+        del draft.sources["params"]
+    if "params" not in draft.sources or convention == "nonembedding":
+        other = draft.sources["params"].column if "params" in draft.sources else None
+        draft.sources["params"] = _source(found[0])
+        draft.rivals["params"] = tuple(_source(match) for match in found[1 : 1 + _RIVALS])
+        return other
+    return found[0].column
+
+
+def _derive(draft: _Draft) -> None:
+    """Fill in what the file does not give and other columns determine."""
+    sources, none = draft.sources, {role for role, text in draft.told.items() if text == NONE}
+    if "flops" not in sources and "budget" in sources and "flops" not in none and ("tokens" not in sources) != ("params" not in sources):
+        sources["flops"] = sources["budget"]
+    if "tokens" not in sources:
+        if {"step", "batch_tokens"} <= set(sources):
+            draft.derived["tokens"] = "step * batch_tokens"
+        elif (product := _product(draft)) is not None and not _shares(draft):
+            sources["tokens"] = Source(expression=product)
+        elif {"flops", "params"} <= set(sources):
+            draft.derived["tokens"] = "flops / (6 params)"
+    if "params" not in sources and not all(role in sources for role in SHAPE):
+        if {"flops", "tokens"} <= set(sources) and "tokens" not in draft.derived:
+            draft.derived["params"] = "flops / (6 tokens)"
+        elif {"n_layers", "d_model"} <= set(sources):
+            draft.derived["params"] = "12 n_layers d_model^2"  # Kaplan et al. 2020, Table 1: attention and feed-forward of 4 d_model, no embeddings
+
+
+def _product(draft: _Draft) -> Expression | None:
+    """Return steps x batch x context as an expression, if each is a column."""
+    parts = [draft.sources[role].column for role in ("step", "batch", "context") if role in draft.sources]
+    if len(parts) < 3 or None in parts:
+        return None
+    return _expression.parse(" * ".join(written(str(part)) for part in parts), lambda name: find(name, draft.columns))
+
+
+def _shares(draft: _Draft) -> list[str]:
+    """Return the columns that say that a batch is only a part of what a step takes: accumulation, devices."""
+    batch = draft.sources["batch"].column if "batch" in draft.sources else None
+    if batch is not None and plain(batch).startswith(("global", "gb")):
+        return []
+    return [column for column in draft.columns if any(sign in plain(column) for sign in _SHARES)]
 
 
 def _told(role: str, text: str, columns: tuple[str, ...]) -> Source:
     found = find(text, columns)
     if found is not None:
-        return Source(column=found)
-    product = _PRODUCT.fullmatch(text)
-    if product and (found := find(product["name"], columns)) is not None and role not in _TEXT:
-        return Source(column=found, factor=units.read(product["factor"]))
+        return Source(expression=_expression.column(found))
     if role not in _TEXT:
         try:
-            return Source(column=None, factor=units.read(text))
+            return Source(expression=None, factor=units.read(text))
         except UnitError:
             pass
-    raise UnknownNameError(f"{role}={text} names no column.{nearest(product['name'] if product else text, columns)}")
+        try:
+            return Source(expression=_expression.parse(_suffixes(text), lambda name: find(name, columns)))
+        except NotArithmeticError as error:
+            raise UsageError(f"--map {role}={text}: {error}. Write columns and numbers with + - * /, such as 'tokens=steps * batch_size * 2048'.") from None
+        except UnknownNameError as error:
+            raise UnknownNameError(f"--map {role}={text}: {str(error)!r} names no column.{nearest(str(error), columns)}{_backticks(columns)}") from None
+    raise UnknownNameError(f"{role}={text} names no column.{nearest(text, columns)}")
 
 
-def _usual(role: str, columns: tuple[str, ...]) -> str | None:
-    for name_of in (_plain, _last_part):
-        by_plain: dict[str, list[str]] = {}
-        for column in columns:
-            by_plain.setdefault(name_of(column), []).append(column)
-        for tier in _NAMES[role].split("|"):
-            found = [column for name in tier.split() for column in by_plain.get(_plain(name), ())]
-            if len(found) > 1:
-                raise _ambiguous(role, found)
-            if found:
-                return found[0]
-    return None
+def _backticks(columns: tuple[str, ...]) -> str:
+    odd = next((c for c in columns if written(c) != c), None)
+    return "" if odd is None else f" A name with other signs than letters stands between backticks, such as {written(odd)}."
 
 
-def _last_part(column: str) -> str:
-    """Of a name with a path before it, as "summary.loss" or "config/n_params"; names of one letter have none."""
-    parts = re.split(r"[./:]", column)
-    last = _plain(parts[-1])
-    return last if len(parts) > 1 and len(last) > 1 else ""
+def _suffixes(text: str) -> str:
+    """Return arithmetic in which a number may have a suffix, such as "D_billion * 1B"."""
+    return re.sub(r"(?<![\w`.])(\d[\d_.]*(?:[eE][+-]?\d+)?[kKmMbBgGtT])(?![\w`])", lambda match: repr(units.read(match[1])), text)
 
 
-def _ambiguous(role: str, found: list[str]) -> UsageError:
-    return UsageError(f"{len(found)} columns could be the {role}: {', '.join(found)}. Say which with --map {role}={found[0]}.")
-
-
-def _refuse_missing(sources: Mapping[str, Source], columns: tuple[str, ...]) -> None:
+def _refuse_missing(draft: _Draft) -> None:
+    sources = draft.sources
     shaped = all(role in sources for role in SHAPE)
     enough = {
-        "params": "params" in sources or shaped,
-        "tokens": "tokens" in sources or ("step" in sources and "batch_tokens" in sources),
+        "params": "params" in sources or "params" in draft.derived or shaped,
+        "tokens": "tokens" in sources or "tokens" in draft.derived,
         "loss": "loss" in sources,
     }
     missing = [role for role, there in enough.items() if not there]
     if not missing:
         return
-    free = [c for c in columns if c not in {s.column for s in sources.values()}]
+    used = {column for source in sources.values() for column in source.columns}
+    free = [c for c in draft.columns if c not in used]
     near = {role: _likely(role, free) for role in missing}
-    ways = " ".join(f"--map {role}={near[role] or 'NAME'}" for role in missing)
-    more = " Tokens can also be a step times a constant: --map 'tokens=step*524288'." if "tokens" in missing and "step" in sources else ""
+    ways = " ".join(option(role, near[role] or "COLUMN") for role in missing)
+    more = f" Tokens can be a product: {option('tokens', _tokens_hint(draft))}." if "tokens" in missing and "step" in sources else ""
     raise UsageError(
-        f"no column is known as {' or '.join(missing)}. Columns: {', '.join(columns[:40])}. Say which it is, as in {ways}; "
-        f"a column times a number is --map 'params=size_M*1e6'.{more}"
+        f"no column is known as {' or '.join(missing)}. Columns: {', '.join(draft.columns[:40])}. Say which it is, as in {ways}; "
+        f"arithmetic works too: --map 'params=size_M * 1e6'.{more}"
     )
 
 
+def _tokens_hint(draft: _Draft) -> str:
+    """Return the product that tokens are, as far as the columns show it."""
+    known = {role: draft.sources[role].column for role in ("step", "batch", "context") if role in draft.sources}
+    parts = [written(str(known.get("step") or "step")), *(written(c) for c in _shares(draft)[:3])]
+    if "batch" in known or "context" in known:
+        parts += [written(str(known.get("batch") or "BATCH")), written(str(known.get("context") or "CONTEXT"))]
+    else:
+        parts.append("TOKENS_PER_STEP")
+    return " * ".join(parts)
+
+
 def _likely(role: str, columns: list[str]) -> str | None:
-    inside = [c for c in columns if _plain(role) in _plain(c) or (role == "params" and "size" in _plain(c))]
-    by_plain = {_plain(c): c for c in columns}
-    near = [by_plain[m] for name in ROLES[role] for m in difflib.get_close_matches(_plain(name), by_plain, n=1, cutoff=0.7)]
+    """Return the column that most looks like a role; never one that only shares a word such as "size" with it."""
+    inside = [c for c in columns if plain(role) in plain(c) or (role == "params" and re.fullmatch(r"(model)?size\w{0,3}", plain(c)))]
+    by_plain = {plain(c): c for c in columns}
+    near = [by_plain[m] for name in ROLES[role] if len(name) > 3 for m in difflib.get_close_matches(plain(name), by_plain, n=1, cutoff=0.75)]
     return next(iter([*inside, *near]), None)
 
 
-def _convention(column: str | None, convention: Convention | None) -> Convention:
-    plain = _plain(column or "")
-    named = counted_by(plain)
+def _convention(column: str | None, source: Source | None, convention: Convention | None) -> Convention:
+    named = counted_by(column or "") or counted_by(source.unit if source else "")
     if convention and named and named != convention:
         raise UsageError(
             f"column {column!r} counts {named} parameters by its name, but {convention} is asked for; mixing them moves the exponents. "
@@ -219,17 +342,30 @@ def _convention(column: str | None, convention: Convention | None) -> Convention
 
 
 def counted_by(text: str) -> Convention | None:
-    """The convention that a name speaks of, if it speaks of one."""
-    plain = _plain(text)
-    if any(sign in plain for sign in ("nonemb", "noemb", "withoutemb", "transformeronly", "exclemb")):
+    """Return the convention that a name speaks of, if it speaks of one."""
+    if _names.counts_nonembedding(text):
         return "nonembedding"
-    if "withhead" in plain:
+    if "withhead" in plain(text):
         return "with_head"
-    return "total" if "total" in plain else None
+    return "total" if "total" in plain(text) else None
 
 
-def _unit(column: str) -> str:
-    plain = _plain(column)
-    if "bpb" in plain or "bitsperbyte" in plain:
-        return "bits per byte"
-    return "bits per token" if "bitspertoken" in plain else "nats per token"
+def _unit(loss: Source, unit: str | None) -> str:
+    if unit is not None:
+        found = next((name for name, spellings in UNITS.items() if unit.strip().casefold() in spellings), None)
+        if found is None:
+            raise UsageError(f"--unit {unit}: no such unit of loss. Units: {', '.join(UNITS)}.")
+        return found
+    name, said = plain(" ".join(loss.columns)), loss.unit.casefold()
+    for sign, found in (
+        ("bpb", "bits per byte"),
+        ("bitsperbyte", "bits per byte"),
+        ("bitspertoken", "bits per token"),
+        ("bpc", "bits per character"),
+        ("bitsperchar", "bits per character"),
+        ("perplexity", "perplexity"),
+        ("ppl", "perplexity"),
+    ):
+        if sign in name:
+            return found
+    return next((found for found, spellings in UNITS.items() if said in spellings), NATS)

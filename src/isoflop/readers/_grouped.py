@@ -10,8 +10,7 @@ from isoflop.readers._collect import Rows
 from isoflop.runs import Curve, Floats
 
 KEY = ("params", "seed")  # what one run cannot change
-FEW = 8  # points to a run id or a size: more are a curve for sure. Assumption: nobody trains one size to more than eight lengths and logs the step
-_NEAR_END = 1.1  # times the rate at the end of the schedule; assumption: within it the loss has its end-of-run value
+FEW = 8  # points to a run id: more are a curve for sure (assumption: nobody trains one size to more than eight lengths and logs the step)
 _NONE = Curve(np.empty(0), np.empty(0))
 
 
@@ -27,12 +26,12 @@ class Grouped:
 
     @property
     def nameless(self) -> NDArray[np.bool_]:
-        """Which runs are single rows that no id names."""
+        """Runs that are single rows without an id, as a mask."""
         alone: NDArray[np.bool_] = self.sizes == 1
         return alone if self.last.run is None else alone & np.array([name == "" for name in self.last.names])[self.last.run]
 
     def drop(self, which: NDArray[np.bool_], reason: str) -> None:
-        """Leave runs out, counted."""
+        """Exclude runs, counted with their reason."""
         if not which.any():
             return
         nameless = which & self.nameless
@@ -43,16 +42,19 @@ class Grouped:
         self.ids, self.curves = tuple(self.ids[i] for i in kept), tuple(self.curves[i] for i in kept)
 
     def doubt(self, which: NDArray[np.bool_], reason: str) -> None:
-        """Keep runs, but say what is odd about them."""
+        """Keep runs, flagged with what is odd about them."""
         if which.any():
             self.doubts.append((reason, tuple(self.ids[i] for i in np.flatnonzero(which))))
 
 
 def points(rows: Rows, *, every_point: bool) -> Grouped:
-    """Every point as a run; without run ids, points inside a schedule are no ends of runs and are left out."""
-    if not every_point:
-        rows = _ends(rows)
-    if "step" in rows.values:  # then a rate is that of a step, and nothing says which was the peak
+    """Return every row as a run.
+
+    Args:
+        rows: Of a table.
+        every_point: The user took points of curves as runs; then a rate is that of a step, and nothing says which was the peak.
+    """
+    if every_point and "step" in rows.values:
         rows = replace(rows, values={role: values for role, values in rows.values.items() if role != "lr"})
     names = np.array([rows.names[i] for i in rows.run]) if rows.run is not None else np.full(rows.number.size, "")
     grouped = Grouped(last=rows, ids=_ids(rows, names), curves=(_NONE,) * rows.number.size, sizes=np.ones(rows.number.size, dtype=np.int64))
@@ -60,14 +62,11 @@ def points(rows: Rows, *, every_point: bool) -> Grouped:
         shared = (_count_of(names) > 1) & (names != "")
         grouped.doubt(shared, "shares its run id with other points: intervals draw them apart, and are too narrow if they lie on one curve")
     grouped.drop(~np.isfinite(rows.values["loss"]), "diverged: its loss is no finite number")
-    if not every_point and "step" in rows.values:
-        many = _count_of(grouped.last.values["params"]) > FEW
-        grouped.doubt(many, f"one of over {FEW} lengths of one size, with steps: perhaps points along curves; --map run_id=NAME says which run each is of")
     return grouped
 
 
 def curves(rows: Rows) -> Grouped:
-    """Points of one run id, size and seed as a curve; points at the same tokens are one, with their mean loss."""
+    """Return the points of one run id, size and seed as a curve; points at the same tokens are one, with their mean loss."""
     run, size = rows.run, rows.number.size
     if run is None:
         raise FitError("there is no run id to group points by. Name its column with --map run_id=NAME.")
@@ -100,7 +99,7 @@ def _doubt(grouped: Grouped, names: NDArray[np.str_], *, merged: NDArray[np.int6
 
 
 def _starts(rows: Rows, *, alone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each point is the first of its run."""
+    """Return whether each point is the first of its run."""
     if rows.run is None or not rows.number.size:
         return np.ones(rows.number.size, dtype=bool)
     new = rows.run[1:] != rows.run[:-1]
@@ -113,7 +112,7 @@ def _starts(rows: Rows, *, alone: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _repeats(rows: Rows) -> NDArray[np.bool_]:
-    """Points of a run id that has one length only: runs repeated, and no curve."""
+    """Return the points of a run id that has one length only: repeated runs, no curve."""
     starts = _starts(rows, alone=np.zeros(rows.number.size, dtype=bool))
     at = np.flatnonzero(starts)
     if not at.size:
@@ -124,7 +123,7 @@ def _repeats(rows: Rows) -> NDArray[np.bool_]:
 
 
 def _spread(rows: Rows) -> Rows:
-    """With tokens by step where a run gives one number of tokens for all of its steps, as trackers do that keep it among the settings."""
+    """Compute tokens by step where a run gives one number of tokens for all its steps, as trackers do that keep it among the settings."""
     step = rows.values.get("step")
     one = _repeats(rows)
     if step is None or not one.any():
@@ -132,7 +131,7 @@ def _spread(rows: Rows) -> Rows:
     starts = np.flatnonzero(_starts(rows, alone=np.zeros(rows.number.size, dtype=bool)))
     lengths = np.diff(np.append(starts, step.size))
     first, last = (np.repeat(f.reduceat(step, starts), lengths) for f in (np.minimum, np.maximum))
-    begin = np.where(first == 0, 1.0, 0.0)  # steps counted from nought
+    begin = np.where(first == 0, 1.0, 0.0)  # steps counted from zero
     rises = one & (last > first) & (first >= 0) & np.isfinite(last)
     with np.errstate(all="ignore"):
         part = np.where(rises, (step + begin) / (last + begin), 1.0)
@@ -140,7 +139,7 @@ def _spread(rows: Rows) -> Rows:
 
 
 def _within(rows: Rows, starts: NDArray[np.bool_]) -> Rows:
-    """Without losses that are no numbers inside runs that went on; at the end of a run they say that it diverged."""
+    """Exclude losses that are no numbers inside runs that went on; at the end of a run they say that it diverged."""
     finite = np.isfinite(rows.values["loss"])
     if finite.all():
         return rows
@@ -153,7 +152,7 @@ def _within(rows: Rows, starts: NDArray[np.bool_]) -> Rows:
 
 
 def _merged(rows: Rows, starts: NDArray[np.bool_]) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """Tokens and mean loss of each point, and its first row."""
+    """Return tokens and mean loss of each point, and its first row."""
     tokens, loss = rows.values["tokens"], rows.values["loss"]
     if not tokens.size:
         return tokens, loss, np.empty(0, dtype=np.intp)
@@ -165,7 +164,7 @@ def _merged(rows: Rows, starts: NDArray[np.bool_]) -> tuple[Floats, Floats, NDAr
 
 
 def _ids(rows: Rows, names: NDArray[np.str_]) -> tuple[str, ...]:
-    """Names where they tell runs apart, else with the row."""
+    """Return names where they tell runs apart, else with the row."""
     twice = _count_of(names) > 1
     numbers = rows.number.tolist()
     return tuple(
@@ -177,30 +176,3 @@ def _ids(rows: Rows, names: NDArray[np.str_]) -> tuple[str, ...]:
 def _count_of(values: NDArray[np.generic]) -> NDArray[np.int64]:
     _, back, counts = np.unique(values, return_inverse=True, return_counts=True)
     return counts[back] if values.size else np.empty(0, dtype=np.int64)
-
-
-def _ends(rows: Rows) -> Rows:
-    """Without points inside a schedule, where nothing says which run they are of."""
-    if rows.final is not None:
-        rows.tally.rows("not the last point of its run, by the file's own column", rows.number[~rows.final])
-        rows = rows.take(rows.final)
-    if rows.run is not None or not {"step", "lr"} <= set(rows.values):
-        return rows
-    inside = _inside_schedule(rows.values["params"], rows.values["tokens"], rows.values["lr"])
-    rows.tally.rows("inside its learning-rate schedule, so its loss is not that of a run that ended there", rows.number[inside])
-    return rows.take(~inside)
-
-
-def _inside_schedule(params: Floats, tokens: Floats, lr: Floats) -> NDArray[np.bool_]:
-    """Of a size whose learning rate takes over eight values: points before the rate has come down to its end, warm-up included."""
-    inside = np.zeros(params.size, dtype=bool)
-    order = np.lexsort((tokens, params))
-    for part in np.split(order, np.flatnonzero(np.diff(params[order])) + 1):
-        rates = lr[part]
-        if np.unique(rates[np.isfinite(rates)]).size <= FEW:
-            continue
-        peak = int(np.nanargmax(rates))
-        after = np.arange(part.size) > peak
-        end = np.nanmin(rates[after]) if after.any() else np.nan
-        inside[part] = ~(after & (rates <= _NEAR_END * end))
-    return inside

@@ -36,6 +36,11 @@ class Tally:
             self._runs.setdefault(reason, []).extend(ids)
 
     @property
+    def reasons(self) -> set[str]:
+        """Every reason so far, those of `--where` apart."""
+        return {reason for reason in (*self._rows, *self._runs) if not reason.startswith("not chosen by --where")}
+
+    @property
     def entries(self) -> tuple[Dropped, ...]:
         """One for each row or run; one in all for a reason with over a hundred."""
         sorted_ = {reason: np.sort(np.concatenate(found)) for reason, found in self._rows.items()}

@@ -1,5 +1,6 @@
 """Cells -> numbers and texts, a column at a time."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from isoflop import units
 from isoflop.errors import UnitError
+from isoflop.readers._names import flops_unit
 from isoflop.runs import Floats
 
 GIVEN, MISSING, TEXT = 0, 1, 2  # what a cell is where a number should be
@@ -18,7 +20,7 @@ _TRUE, _FALSE = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n",
 
 
 def numbers(column: Any) -> tuple[Floats, NDArray[np.int8]]:
-    """Numbers of a column, NaN where there is none, and what each cell is."""
+    """Return the numbers of a column, NaN where there is none, and what each cell is."""
     column = _flat(column)
     kinds = np.where(column.is_null().to_numpy(zero_copy_only=False), MISSING, GIVEN).astype(np.int8)
     if pa.types.is_string(column.type):
@@ -29,7 +31,7 @@ def numbers(column: Any) -> tuple[Floats, NDArray[np.int8]]:
 
 
 def texts(column: Any) -> Any:
-    """The column as Arrow strings, stripped; None where a cell says nothing."""
+    """Return the column as Arrow strings, stripped; None where a cell is empty."""
     column = _flat(column)
     if not pa.types.is_string(column.type):
         try:
@@ -41,7 +43,7 @@ def texts(column: Any) -> Any:
 
 
 def truths(column: Any) -> tuple[NDArray[np.bool_], str | None]:
-    """Which cells are true, nothing being false; and a cell that is neither, if there is one."""
+    """Return which cells are true (an empty one is false), and a cell that is neither true nor false, if there is one."""
     column = _flat(column)
     if pa.types.is_boolean(column.type):
         return column.fill_null(value=False).to_numpy(zero_copy_only=False).astype(bool), None
@@ -52,7 +54,7 @@ def truths(column: Any) -> tuple[NDArray[np.bool_], str | None]:
 
 
 def _flat(column: Any) -> Any:
-    """One plain array, whatever Arrow made of it."""
+    """Return one plain array of a column of any Arrow type."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
@@ -88,8 +90,49 @@ def _read(column: Any, kinds: NDArray[np.int8]) -> tuple[Floats, NDArray[np.int8
     return values, kinds
 
 
+# What people write about a number and isoflop does not need: a tilde before it, its error and its unit after it.
+_ABOUT = re.compile(
+    r"[~\u2248\u2243]?\s*(?P<number>.+?)\s*"
+    r"(?:(?:\u00b1|\+/?-|\+\\?-)\s*[\d.,eE+\-]+|\([\d.eE+\-]+\))?\s*"
+    r"(?P<unit>(?:non-?emb(?:edding)?\s*)?(?:params?|parameters?|tokens?|toks?|flops?|nats|seqs?|sequences?|steps?)(?:\s*/\s*(?:token|tok|byte))?\.?)?",
+    re.IGNORECASE,
+)
+_POWER = re.compile(r"(?P<number>.+?)\s*[x*\u00d7\u00b7]\s*10\s*(?:\^|\*\*)?\s*\{?(?P<power>[+-]?\d{1,3})\}?")  # 2.6 x 10^8
+_BARE_POWER = re.compile(r"10\s*(?:\^|\*\*)\s*\{?([+-]?\d{1,3})\}?")
+_COMPUTE = re.compile(
+    r"(?P<number>[\d.,eE+\-]+)\s*(?P<unit>(?:[GTPEZY]|giga|tera|peta|exa|zetta|yotta)[-\s]?F(?:LOPS?)?(?:[/\-\s]*s)?(?:[-\s*]*days?)?)", re.IGNORECASE
+)
+_WORD = re.compile(r"(?P<number>[\d.,_]+)\s*(?P<word>thousand|million|mio|mn|billion|bn|trillion|tn)s?", re.IGNORECASE)
+_WORDS = {"thousand": "k", "million": "M", "mio": "M", "mn": "M", "billion": "B", "bn": "B", "trillion": "T", "tn": "T"}
+_RAISED = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", "0123456789+-")
+_MINUS = str.maketrans({"\u2212": "-", "\u2009": " ", "\u202f": " ", "\u00a0": " "})
+
+
 def _quantity(text: str) -> float:
-    try:
-        return units.read(text)
-    except (UnitError, ValueError, OverflowError):
-        return float("nan")
+    """Return the number of a cell that is no plain one, such as "70M params", "2.6x10^8", "0.4 billion" or "2.31 +- 0.002"; NaN if there is none."""
+    for written in (text, _without_words(text)):
+        try:
+            return units.read(written)
+        except (UnitError, ValueError, OverflowError):
+            continue
+    return float("nan")
+
+
+def _without_words(text: str) -> str:
+    plain = text.translate(_MINUS)
+    if compute := _COMPUTE.fullmatch(plain):
+        scale = flops_unit(compute["unit"])
+        return plain if scale is None else repr(units.read(compute["number"]) * scale)
+    raised = "".join(("^" if one in _SUPERSCRIPT and (not at or plain[at - 1] not in _SUPERSCRIPT) else "") + one for at, one in enumerate(plain))
+    about = _ABOUT.fullmatch(raised.translate(_RAISED))
+    number = about["number"] if about else plain
+    if power := _POWER.fullmatch(number):
+        return f"{power['number'].strip()}e{int(power['power'])}"
+    if bare := _BARE_POWER.fullmatch(number):
+        return f"1e{int(bare[1])}"
+    if word := _WORD.fullmatch(number):
+        return word["number"] + _WORDS[word["word"].lower()]
+    return number
+
+
+_SUPERSCRIPT = frozenset("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b")

@@ -1,8 +1,7 @@
-"""A filter in words of the file's own columns: parsed, never executed."""
+"""A filter over the columns of a file: parsed, never executed."""
 
 import ast
 import operator
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop import units
-from isoflop.errors import UnitError, UnknownNameError, UsageError
-from isoflop.readers import _values
+from isoflop.errors import UnknownNameError, UsageError
+from isoflop.readers import _expression, _values
 from isoflop.readers._columns import find, nearest
+from isoflop.readers._expression import LONGEST, NotArithmeticError
 
 Mask = NDArray[np.bool_]
-LONGEST = 2000  # characters; assumption: nobody writes more by hand, and a parser's depth has an end
 _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -26,18 +24,11 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
 }
 _REVERSED: Mapping[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
-_ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
-_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`([^`]+)`""")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which rows are wanted."""
+    """A choice of rows."""
 
     text: str
     tree: ast.expr
@@ -48,7 +39,7 @@ class Filter:
         return tuple(dict.fromkeys(self.names.values()))
 
     def mask(self, batch: Mapping[str, Any], rows: int) -> Mask:
-        """Which rows of a batch are wanted.
+        """Return which rows of a batch are chosen.
 
         Raises:
             UsageError: A column that is neither true nor false stands where it should be, or a number or nesting that is too much.
@@ -67,30 +58,16 @@ def parse(text: str, columns: tuple[str, ...]) -> Filter:
         UsageError: Not a filter.
         UnknownNameError: A name that is no column.
     """
-    quoted: dict[str, str] = {}
-
-    def plain(match: re.Match[str]) -> str:
-        if match[1] is None:
-            return match[0]
-        name = f"column_{len(quoted)}_"
-        quoted[name] = match[1]
-        return name
-
     if len(text) > LONGEST:
-        raise UsageError(f"a filter of {len(text):,} characters is not read; {LONGEST:,} are the most. Make a column in the file that says which rows.")
+        raise UsageError(f"a filter of {len(text):,} characters is not read; {LONGEST:,} are the most. Add a column to the file that says which rows.")
     try:
-        tree = ast.parse(_QUOTED.sub(plain, text).strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _refused(text, f"it does not parse ({getattr(error, 'msg', error)})") from None
-    names = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            written = quoted.get(node.id, node.id)
-            found = find(written, columns)
-            if found is None:
-                more = " A name with other signs than letters stands between backticks: `eval/loss`." if any("/" in c or " " in c for c in columns) else ""
-                raise UnknownNameError(f"--where {text!r}: there is no column {written!r}.{nearest(written, columns)}{more}")
-            names[node.id] = found
+        tree, names = _expression.parsed(text, lambda name: find(name, columns))
+    except NotArithmeticError as error:
+        raise _refused(text, str(error)) from None
+    except UnknownNameError as error:
+        written = str(error)
+        more = " A name with other signs than letters stands between backticks: `eval/loss`." if any("/" in c or " " in c for c in columns) else ""
+        raise UnknownNameError(f"--where {text!r}: there is no column {written!r}.{nearest(written, columns)}{more}") from None
     chosen = Filter(text=text, tree=tree, names=names)
     _check(chosen)
     return chosen
@@ -99,7 +76,7 @@ def parse(text: str, columns: tuple[str, ...]) -> Filter:
 def _check(chosen: Filter) -> None:
     import pyarrow as pa
 
-    chosen.mask({c: pa.array([], pa.string()) for c in chosen.columns}, 0)  # on no rows: what cannot be meant is refused before a file is read
+    chosen.mask({c: pa.array([], pa.string()) for c in chosen.columns}, 0)  # on no rows, so that a refusal comes before a file is read
 
 
 def _refused(text: str, why: str) -> UsageError:
@@ -159,21 +136,11 @@ class _Row:
         return pc.fill_null(same, text.strip() == "").to_numpy(zero_copy_only=False).astype(bool)
 
     def number(self, node: ast.expr) -> Any:
-        match node:
-            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-                return np.float64(value)
-            case ast.Constant(value=str() as text):
-                try:
-                    return np.float64(units.read(text))
-                except UnitError as error:
-                    raise _refused(self.chosen.text, str(error)) from None
-            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as op, operand=operand):
-                return -self.number(operand) if isinstance(op, ast.USub) else self.number(operand)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return _ARITHMETIC[type(op)](self.number(left), self.number(right))
-            case ast.Name(id=name):
-                return _values.numbers(self.column(name))[0]
-        raise self.refused(node)
+        try:
+            return _expression.number(node, self.column)
+        except NotArithmeticError as error:
+            why = str(error).replace("a number", "a comparison") if "neither a column" in str(error) else str(error)
+            raise _refused(self.chosen.text, why) from None
 
     def column(self, name: str) -> Any:
         return self.batch[self.chosen.names[name]]

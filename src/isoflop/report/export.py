@@ -122,6 +122,7 @@ def _account(seen: Account) -> dict[str, object]:
         "dropped_by_reason": dropped,
         "dropped": _named(seen.dropped),
         "doubtful": _named(seen.doubtful),
+        "notes": [{"about": note.about, "text": note.text} for note in seen.notes],
         "unit": seen.unit,
         "flops_from": seen.flops_from,
         "convention": seen.convention,

@@ -140,6 +140,7 @@ def account(seen: Account, fits: Fits) -> Table:
     budgets = f"none shared: {seen.kept} runs from {lowest} to {highest} FLOPs" if many else f"{len(seen.budgets)}, from {lowest} to {highest} FLOPs"
     lines = [
         ("read", f"{seen.read} runs and {seen.rows} rows that count in none, from {seen.source}" if seen.rows else f"{seen.read} from {seen.source}"),
+        *((note.about, note.text) for note in seen.notes),
         ("kept", str(seen.kept)),
         *(("dropped", words) for words in _named(seen.dropped)),
         *(("doubtful", words) for words in _named(seen.doubtful)),
