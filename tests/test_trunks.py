@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 import textwrap
 import time
@@ -9,6 +10,7 @@ import time
 import pytest
 import torch
 
+import isoflop
 from isoflop import arch, data, design, launch, study
 from isoflop.design import Text
 from isoflop.errors import StudyError
@@ -173,7 +175,8 @@ def test_a_launcher_trains_trunks_and_branches_to_the_records_of_runs_alone(corp
     assert {spec.id: begun(events, spec) for spec in specs} == {spec.id: [1 + (spec.parting if spec.steps < max(STEPS) else 0)] for spec in specs}
     for spec in specs[:3]:
         assert timeless(records[spec.id]) == timeless(train(spec, corpus, folder=tmp_path / spec.id))
-    assert not list((tmp_path / "study/trunks").glob("*"))  # nobody needs them any more
+    left = {path.parent.name: path.name for path in (tmp_path / "study/trunks").glob("*/*")}  # what a longer run would resume from, and no more
+    assert left == {spec.trunk: f"step-{spec.parting:09d}" for spec in specs if spec.steps == max(STEPS)}
 
 
 def begun(events, spec) -> list[int]:
@@ -239,7 +242,8 @@ def test_branches_run_at_the_same_time_and_one_that_is_killed_begins_again_where
     assert begun(events, carrier) == [1]
     again = next(spec for spec in branches if spec.id in killed)
     assert timeless(records[again.id]) == timeless(train(again, corpus, folder=tmp_path / "alone"))
-    assert not list((tmp_path / "study/trunks").glob("*"))
+    (last,) = (tmp_path / "study/trunks").glob("*/*")  # from which a longer run would resume
+    assert last.name == f"step-{carrier.parting:09d}"
 
 
 def test_a_fine_grid_from_trunks_costs_less_than_half():
@@ -286,6 +290,128 @@ def test_one_schedule_for_all_lengths_is_the_grid_again_with_longer_cosines():
 def test_one_schedule_for_all_lengths_is_refused_where_there_are_trunks():
     with pytest.raises(StudyError, match="overlong compares cosines"):
         made(overlong=True)
+
+
+GROWTH = [[8e11], [5e10], [2.8e11], [5e10, 1.6e12]]
+
+
+@pytest.mark.parametrize("more", GROWTH, ids=str)
+@pytest.mark.parametrize("sizes", [3, 5, 7, [8, 16, 24, 32]], ids=str)
+def test_a_study_that_gains_budgets_keeps_all_of_its_runs(sizes, more):
+    budgets = [1e11, 2e11, 4e11]
+    first = made(budgets=budgets, sizes=sizes).specs
+    grown = regrown(first, budgets=budgets + more, sizes=sizes)
+    assert {spec.id for spec in first} <= {spec.id for spec in grown}
+    added = [spec for spec in grown if spec.id not in {spec.id for spec in first}]
+    assert {spec.budget for spec in added} == set(more)
+    for spec in added:  # a size that was there resumes from its trunk
+        assert (spec.trunk in {one.trunk for one in first}) == (spec.shape in {one.shape for one in first})
+    for budget, specs in _by_budget(design.Design(specs=grown, warnings=())).items():
+        params = sorted(spec.shape.params.total for spec in specs)
+        assert len(params) >= 3
+        assert isinstance(sizes, list) or params[0] < 57e3 * (budget / 1e12) ** 0.55 < params[-1]
+    assert regrown(grown, budgets=budgets, sizes=sizes) == first  # the way back
+    assert regrown(grown, budgets=budgets + more, sizes=sizes) == grown  # the same study again
+
+
+def regrown(trained, **values):
+    grid = {"name": "x", "target": "2e13", "seeds": 2, "design": "cooldown"}
+    return design.design(study.parse(grid | values), TEXT, trained=trained).specs
+
+
+def test_a_run_much_shorter_than_its_trunks_warm_up_has_a_trunk_of_its_own():
+    first = made(budgets=[1e11, 2e11, 4e11], sizes=[8, 16, 24]).specs
+    grown = regrown(first, budgets=[1e10, 1e11, 2e11, 4e11], sizes=[8, 16, 24])
+    short = [spec for spec in grown if spec.budget == 1e10]
+    assert all(spec.schedule.warmup_steps <= 0.25 * spec.steps for spec in short)
+    assert not {spec.trunk for spec in short} & {spec.trunk for spec in first}
+    assert {spec.id for spec in first} <= {spec.id for spec in grown}
+
+
+@pytest.mark.parametrize("kind", ["isoflop", "cooldown"])
+def test_the_noise_stays_where_it_was_measured(kind):
+    first = made(budgets=[1e11, 2e11, 4e11], design=kind).specs
+    grown = regrown(first, budgets=[1e11, 2e11, 4e11, 8e11, 1.6e12], design=kind, seeds=3)
+    points = {(spec.shape, spec.budget) for spec in first if spec.group == "noise"}
+    noise = [spec for spec in grown if spec.group == "noise"]
+    assert {(spec.shape, spec.budget) for spec in noise} == points
+    assert [spec.seed for spec in noise] == [1, 2]
+    moved = regrown(first, budgets=[1e11, 4e11, 8e11], design=kind)
+    assert {spec.budget for spec in moved if spec.group == "noise"} == {4e11}
+
+
+def test_own_steps_count_what_a_kept_trunk_has_behind_it(corpus):
+    specs = [spec_of(corpus, steps) for steps in (40, 50, 100)]
+    steps = own_steps(specs, {specs[0].trunk: 70})
+    assert [steps[spec.id] for spec in specs] == [40 - 32, 50, 100 - 70]  # the two that part before it share a beginning of their own
+
+
+SMALL = """
+name = "small"
+corpus = "text.txt"
+validation = 0.2
+context = 16
+design = "cooldown"
+budgets = ["2.5e7", "5e7", "1e8"]
+sizes = [4, 6, 8]
+seeds = 2
+batch_scale = 4
+eval_tokens = 1024
+target = "1e9"
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A cooldown study of ten runs, trained; its file and its folder."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "text.txt").write_text("\n\n".join(" ".join(f"w{i * j % 61}" for j in range(40)) for i in range(1500)), encoding="utf-8")
+    (folder / "study.toml").write_text(SMALL, encoding="utf-8")
+    records = isoflop.open(folder / "study.toml", folder=folder / "kept").train(launcher="inline")
+    assert [record.status for record in records] == ["ok"] * 10
+    return folder
+
+
+@pytest.fixture
+def place(small, tmp_path):
+    shutil.copytree(small, tmp_path / "small")
+    return tmp_path / "small"
+
+
+def edited(place, old, new):
+    text = (place / "study.toml").read_text(encoding="utf-8")
+    assert old in text
+    (place / "study.toml").write_text(text.replace(old, new), encoding="utf-8")
+    return isoflop.open(place / "study.toml", folder=place / "kept")
+
+
+def test_a_trained_study_that_gains_a_budget_trains_that_budget_alone(place, monkeypatch):
+    monkeypatch.setattr("isoflop.train.loop.LOOK_SECONDS", 0.0)  # every step is reported
+    before = {path: path.stat().st_mtime_ns for path in place.glob("kept/runs/*/record.json")}
+    trunks = {path.parent.name: int(path.name.removeprefix("step-")) for path in place.glob("kept/trunks/*/*")}
+    assert len(before) == 10
+    assert len(trunks) == 3  # the last checkpoint of every size
+    work = edited(place, '"1e8"]', '"1e8", "2e8"]')
+    specs = work.design().specs
+    left = work.unfinished(specs)
+    assert (len(specs), len(left)) == (13, 3)
+    events = []
+    records = work.train(launcher="inline", on_event=events.append)
+    assert [record.status for record in records] == ["ok"] * 13
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for spec in left:
+        assert begun(events, spec) == [trunks[spec.trunk] + 1]
+        assert trunks[spec.trunk] > 0.3 * spec.steps
+    alone = train(left[0], work.corpus, folder=place / "alone")
+    assert timeless(work.known(left[:1])[0]) == timeless(alone)
+    assert len(work.fit().fits) >= 1
+
+
+def test_a_study_that_changes_how_a_size_is_trained_keeps_nothing(place):
+    work = edited(place, "batch_scale = 4", "batch_scale = 4\nlr_scale = 2.0")
+    specs = work.design().specs
+    assert len(work.unfinished(specs)) == len(specs) == 10
+    assert not {spec.trunk for spec in specs} & {path.name for path in place.glob("kept/trunks/*")}
 
 
 def _by_budget(grid):

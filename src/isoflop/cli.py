@@ -823,7 +823,8 @@ def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") ->
     if left:
         at_once = workers or cores()
         ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))
-        out.print(f"{len(left)} runs to train: about {ahead}, {at_once} at once, and {then} more for the proof.")
+        known = f", {len(design.specs) - len(left)} are trained already" if len(left) < len(design.specs) else ""
+        out.print(f"{len(left)} runs to train{known}: about {ahead}, {at_once} at once, and {then} more for the proof.")
         out.print(_memory_of(left, at_once))
         if missed := _missed_kernels(work.study, device):
             out.print(missed, soft_wrap=True)

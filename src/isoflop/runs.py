@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
@@ -135,11 +136,23 @@ class RunSpec(BaseModel):
         return self.tokens * self.shape.flops_per_token.training
 
 
-def own_steps(specs: Iterable[RunSpec]) -> dict[str, int]:
-    """Steps that each run must take itself, by id: of the runs of a trunk the longest takes all, the others those after they part from it."""
+def own_steps(specs: Iterable[RunSpec], reached: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
+    """Return the steps that each run must take itself, by id.
+
+    Of the runs of a trunk the longest takes all, the others those after they part from it.
+
+    Args:
+        specs: The runs that are to be trained.
+        reached: Steps that a kept trunk has behind it, by its name. Runs that part from it later resume there; those that part earlier cannot.
+    """
     specs = tuple(specs)
-    longest = {spec.trunk: spec for spec in sorted(specs, key=lambda spec: spec.steps) if spec.trunk}
-    return {spec.id: spec.steps - (spec.parting if longest.get(spec.trunk, spec) != spec else 0) for spec in specs}
+
+    def start(spec: RunSpec) -> int:
+        kept = reached.get(spec.trunk, 0)
+        return kept if spec.trunk and kept <= spec.parting else 0
+
+    longest = {(spec.trunk, start(spec)): spec for spec in sorted(specs, key=lambda spec: spec.steps) if spec.trunk}
+    return {spec.id: spec.steps - (spec.parting if longest.get((spec.trunk, start(spec)), spec) != spec else start(spec)) for spec in specs}
 
 
 def _digest(fields: dict[str, object]) -> str:

@@ -193,12 +193,12 @@ class Workspace:
         return Text(digest=c.digest, vocab=c.vocab, train_tokens=c.train_tokens, val_tokens=c.val_tokens)
 
     def design(self) -> Design:
-        """The runs that answer the study.
+        """Return the runs that answer the study. What a study with other budgets has trained in the same folder stays as it is.
 
         Raises:
             DesignError: The grid cannot answer, with why.
         """
-        made = design.design(self.study, self.text)
+        made = design.design(self.study, self.text, trained=self._extended())
         largest = max(spec.flops for spec in made.specs)
         if self.study.target > REACH * largest:
             raise DesignError(
@@ -206,6 +206,15 @@ class Workspace:
                 "times no plan would be made. Lower target, or add larger budgets."
             )
         return made
+
+    def _extended(self) -> tuple[RunSpec, ...]:
+        """Return the runs of the study that is trained in the folder, if this one only adds budgets to it or takes some away."""
+        trained = kept_studies.trained(self.folder)
+        if trained is None or not kept_studies.extends(self.study, trained):
+            return ()
+        digest = self.text.digest
+        with self._look() as store:
+            return tuple(row.spec for row in store.rows() if row.current and row.spec.group in ("isoflop", "noise") and row.spec.data == digest)
 
     def seconds(self, specs: Sequence[RunSpec], *, device: str = "cpu") -> Mapping[str, float]:
         """Training seconds of the steps that each run takes itself, on one core of this machine or on its device, by id, from a few real ones of each kind."""
@@ -216,7 +225,8 @@ class Workspace:
             key = (spec.shape, spec.batch)
             if key not in per_step:
                 per_step[key] = train.seconds_per_step(spec, self.corpus, machine=train.Machine(device=device, micro=launch.parts(spec, device)))
-        steps = own_steps(specs)
+        with self._look() as store:
+            steps = own_steps(specs, store.reached(specs))
         return {spec.id: steps[spec.id] * per_step[spec.shape, spec.batch] for spec in specs}
 
     def gain_of_bf16(self, spec: RunSpec, *, device: str = "cpu") -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -9,6 +10,7 @@ from isoflop import _registry, arch, units
 from isoflop.arch import Kind, Shape
 from isoflop.design import _recipe
 from isoflop.design._recipe import Settings
+from isoflop.design._trunks import Trunks
 from isoflop.errors import DesignError
 from isoflop.runs import Cooldown, Cosine, Group, RunSpec, own_steps
 from isoflop.study import Study
@@ -54,8 +56,8 @@ class Design:
 class Layout(Protocol):
     """What a design's file offers."""
 
-    def cells(self, study: Study, *, vocab: int, expected: "Expected") -> tuple["Cell", ...]:
-        """Which shapes to train at which budgets."""
+    def cells(self, study: Study, *, vocab: int, expected: "Expected", trained: Sequence[RunSpec] = ()) -> tuple["Cell", ...]:
+        """Return which shapes to train at which budgets; points that are trained stay where the design allows it."""
 
 
 class Expected(Protocol):
@@ -75,8 +77,14 @@ class Cell:
     horizons: tuple[float, ...] = ()  # budgets whose runs of this shape begin alike; none: it shares nothing
 
 
-def design(study: Study, text: Text) -> Design:
-    """The runs that answer a study.
+def design(study: Study, text: Text, *, trained: Sequence[RunSpec] = ()) -> Design:
+    """Return the runs that answer a study.
+
+    Args:
+        study: What to find out.
+        text: Its text.
+        trained: Runs of the same study with other budgets, which are trained. The noise stays where it was measured; in the cooldown design sizes stay, and
+            with them their batches and rates, so that trunks resume.
 
     Raises:
         DesignError: The grid cannot answer, with why and what to change.
@@ -84,8 +92,13 @@ def design(study: Study, text: Text) -> Design:
     """
     layout = cast("Layout", _registry.load(__name__, study.design, noun="design"))
     _refuse_text(study, text)
-    cells = layout.cells(study, vocab=text.vocab, expected=_recipe.get(study.recipe).expected_params)
-    specs = tuple(spec(study, text, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, horizons=c.horizons) for c in cells)
+    cells = layout.cells(study, vocab=text.vocab, expected=_recipe.get(study.recipe).expected_params, trained=trained)
+    trunks = Trunks(trained)
+    specs = tuple(
+        trunks.run(study, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, fewest=MIN_STEPS)
+        or spec(study, text, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, horizons=c.horizons)
+        for c in cells
+    )
     if study.overlong:
         specs += _overlong(specs)
     _refuse_grid(study, specs)
@@ -122,6 +135,13 @@ def spec(study: Study, text: Text, *, shape: Shape, budget: float, group: Group,
         group=group,
         label=label,
     )
+
+
+def repeats(study: Study, runs: Sequence[Cell], middle: Cell, trained: Sequence[RunSpec]) -> tuple[Cell, ...]:
+    """Return further seeds at one point of a grid, which show the noise: where that was measured before, or else at the middle."""
+    measured = {(spec.shape, spec.budget) for spec in trained if spec.group == "noise"}
+    point = next((cell for cell in runs if (cell.shape, cell.budget) in measured), middle)
+    return tuple(dataclasses.replace(point, group="noise", seed=study.seed + i) for i in range(1, study.seeds))
 
 
 def _settings(study: Study, shape: Shape, horizons: tuple[float, ...]) -> Settings:

@@ -1,16 +1,18 @@
 """Sizes x run lengths over a 16x range, each with a cosine of its own length (Hoffmann et al. 2022, Sec. 3.1)."""
 
 import math
+from collections.abc import Sequence
 
 from isoflop.arch import Shape
-from isoflop.design import Cell, Expected, around
+from isoflop.design import Cell, Expected, around, repeats
+from isoflop.runs import RunSpec
 from isoflop.study import Study
 
 RANGE = 16.0  # longest over shortest run of a size, Hoffmann et al. 2022, Sec. 3.1
 
 
-def cells(study: Study, *, vocab: int, expected: Expected) -> tuple[Cell, ...]:
-    """Each size at run lengths around the one it is expected to be optimal for, and at the middle further seeds that show the noise."""
+def cells(study: Study, *, vocab: int, expected: Expected, trained: Sequence[RunSpec] = ()) -> tuple[Cell, ...]:
+    """Return each size at run lengths around the one it is expected to be optimal for, and at the middle further seeds that show the noise."""
     shapes = _shapes(study, expected, vocab)
     runs = []
     for shape in shapes:
@@ -18,9 +20,7 @@ def cells(study: Study, *, vocab: int, expected: Expected) -> tuple[Cell, ...]:
         for i in range(study.horizons):
             budget = best * math.pow(RANGE, i / (study.horizons - 1) - 0.5)
             runs.append(Cell(shape=shape, budget=float(f"{budget:.6g}"), group="horizons", seed=study.seed))
-    middle = runs[len(runs) // 2]
-    repeats = [Cell(shape=middle.shape, budget=middle.budget, group="noise", seed=study.seed + i) for i in range(1, study.seeds)]
-    return (*runs, *repeats)
+    return (*runs, *repeats(study, runs, runs[len(runs) // 2], trained))
 
 
 def _shapes(study: Study, expected: Expected, vocab: int) -> tuple[Shape, ...]:

@@ -9,7 +9,7 @@ runs/ID/weights.safetensors  the weights it ended with
 runs/ID/attempt-N/        an attempt under way: spec.json, checkpoints, and in the end its record and curve
 runs/ID/damaged-N/        files that were not what was written, set aside
 runs/ID/former-N/         the record of a run that was to be tried again
-trunks/ID/                checkpoints that several unfinished runs have in common
+trunks/ID/                checkpoints that several runs have in common; when they are finished, the last one
 """
 
 import platform
@@ -209,6 +209,10 @@ class Store:
             return tuple(record for row in finished if (record := self._sound(row)) is not None)
         return tuple(files.read_record(self._run(row.id)) for row in finished)
 
+    def reached(self, specs: Iterable[RunSpec]) -> dict[str, int]:
+        """Return the steps that each kept trunk of some runs has behind it, by its name."""
+        return _trunks.reached(self.folder, (spec.trunk for spec in specs))
+
     def curve(self, id: str) -> Curve:  # noqa: A002  # it is called id everywhere
         """The training curve of a finished run.
 
@@ -282,7 +286,7 @@ class Store:
         attempt = 1 + max([row.attempt, *map(_recovery.number, earlier)])  # a rebuilt table does not know them all
         folder = run / f"attempt-{attempt}"
         files.write_spec(folder, row.spec)
-        trunk = _trunks.folder(self.folder, row.trunk) if len(siblings) > 1 else None
+        trunk = _trunks.folder(self.folder, row.trunk) if _trunks.kept(siblings) else None
         return Claim(spec=row.spec, attempt=attempt, folder=folder, earlier=earlier, trunk=trunk, marks=_trunks.marks(siblings))
 
     def _run(self, id: str) -> Path:  # noqa: A002  # as above

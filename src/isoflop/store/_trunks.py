@@ -1,7 +1,8 @@
-"""What runs that begin alike have in common: the checkpoints of their trunk, and which of them may start.
+"""Checkpoints that runs which begin alike have in common, and which of those runs may start.
 
 Of the runs of a trunk one carries it, the longest that is free: it leaves a checkpoint wherever another parts from it. The others wait for theirs,
-unless it goes on from beyond that place. It is only a saving: a run whose trunk is lost or damaged trains from its own start, to the same bits.
+unless the carrier resumes from beyond that place. The last checkpoint stays, so that a study can gain a longer run. It is only a saving: a run whose trunk
+is lost or damaged trains from its own start, to the same bits.
 """
 
 import contextlib
@@ -33,12 +34,29 @@ def ready(row: Row, siblings: Iterable[Row], study: Path, *, now: float) -> bool
     return not any(other.spec.parting >= row.spec.parting > _passed(study, other.id) for other in carriers)
 
 
+def kept(siblings: Iterable[Row]) -> bool:
+    """Whether the runs of a trunk leave checkpoints: there are several, or a study with more budgets may add some."""
+    siblings = tuple(siblings)
+    return len(siblings) > 1 or any(row.spec.group == "isoflop" for row in siblings)
+
+
+def reached(study: Path, trunks: Iterable[str]) -> dict[str, int]:
+    """Return the steps that the last checkpoint of each trunk has behind it, of those that have one."""
+    return {trunk: step for trunk in set(trunks) - {""} if (step := max(_steps(folder(study, trunk)), default=0))}
+
+
 def clear(rows: Iterable[Row], study: Path) -> None:
-    """Remove the trunks that no run needs any more."""
-    needed = {row.trunk for row in rows if row.current and row.status not in FINISHED}
+    """Remove what no run needs any more: of a trunk whose runs are finished, all but the last checkpoint."""
+    current = [row for row in rows if row.current]
+    needed = {row.trunk for row in current if row.status not in FINISHED}
+    grows = {row.trunk for row in current if row.spec.group == "isoflop"}
     for trunk in (study / "trunks").glob("*"):
-        if trunk.name not in needed:
-            shutil.rmtree(trunk, ignore_errors=True)
+        if trunk.name in needed:
+            continue
+        steps = sorted(_steps(trunk))
+        for path in trunk.glob("*") if trunk.name in grows and steps else (trunk,):
+            if path.name != f"step-{max(steps, default=0):09d}":
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _passed(study: Path, run: str) -> int:

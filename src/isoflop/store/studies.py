@@ -15,6 +15,8 @@ from isoflop.study import Study
 STUDY_FILE, TRAINED_FILE, FORMER = "study.toml", "trained.toml", "former"
 NAMES = frozenset({"name", "corpus"})  # where the folder and the text are; the digest of the text is in every run
 
+GROWS = frozenset({"budgets", "target", "seeds", "eval_tokens", "cooldown", "proof"})  # keys that leave the training of a size as it is
+
 
 def trained(folder: Path) -> Study | None:
     """Return the study that was last trained in a folder, or None.
@@ -35,6 +37,12 @@ def former(folder: Path) -> tuple[Path, ...]:
 def differing(one: Study, other: Study) -> tuple[str, ...]:
     """Return the keys in which two studies differ, but for those that name things."""
     return tuple(key for key in Study.model_fields if key not in NAMES and getattr(one, key) != getattr(other, key))
+
+
+def extends(study: Study, trained: Study) -> bool:
+    """Whether a study trains every size as a trained one does, at budgets of its own."""
+    listed = isinstance(study.sizes, tuple) and isinstance(trained.sizes, tuple)  # widths by name, of which each stands for itself
+    return set(differing(study, trained)) <= (GROWS | {"sizes", "spread"} if listed else GROWS)
 
 
 def write(folder: Path, study: Study) -> Path | None:
