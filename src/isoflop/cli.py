@@ -74,7 +74,9 @@ app = typer.Typer(
 )
 study_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a study: the one file that says what to find out.")
 
+MISUSE: type[Exception] = typer.BadParameter.__mro__[1]  # what the parser raises; click's own class, or typer's copy of it
 BF16_PAYS = 1.2  # times as fast: below, timings on a busy machine differ by as much
+_UNIT = re.compile(r"flops?|pf(lops?)?(/s)?[- ]?days?", re.IGNORECASE)  # a word after a budget
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline: ECMA-48, Sec. 5
 out = Screen(highlight=False, markup=False, emoji=False, width=None if sys.stdout and sys.stdout.isatty() else 160)  # a pipe has no width of its own
 err = Screen(stderr=True, highlight=False, markup=False, emoji=False)
@@ -160,7 +162,7 @@ def init(
     _next("run", path, None)
 
 
-@app.command(epilog="Example: isoflop run examples/1_quickstart.toml")
+@app.command(epilog="Example: isoflop run my_study.toml")
 def run(
     study: StudyArg,
     folder: FolderOpt = None,
@@ -234,7 +236,7 @@ def arch(
         out.print()
 
 
-@study_app.command("show", epilog="Example: isoflop study show examples/1_quickstart.toml")
+@study_app.command("show", epilog="Example: isoflop study show my_study.toml")
 def study_show(
     study: Annotated[Path | None, typer.Argument(help="A study file, or a study's folder.  [default: an example]", show_default=False)] = None,
 ) -> None:
@@ -259,7 +261,7 @@ def study_schema() -> None:
 app.add_typer(study_app, name="study")
 
 
-@app.command(epilog="Example: isoflop design examples/1_quickstart.toml")
+@app.command(epilog="Example: isoflop design my_study.toml")
 def design(study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None, as_json: JsonOpt = False) -> None:
     """Print the runs that would be trained, and how long.
 
@@ -274,7 +276,7 @@ def design(study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None
     _next("train", study, folder)
 
 
-@app.command(epilog="Example: isoflop tune examples/1_quickstart.toml --sizes 2")
+@app.command(epilog="Example: isoflop tune my_study.toml --sizes 2")
 def tune(
     study: StudyArg,
     folder: FolderOpt = None,
@@ -350,7 +352,7 @@ def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None,
     )
 
 
-@app.command(epilog="Example: isoflop train examples/1_quickstart.toml --workers 2")
+@app.command(epilog="Example: isoflop train my_study.toml --workers 2")
 def train(
     study: StudyArg,
     folder: FolderOpt = None,
@@ -617,6 +619,10 @@ def _study_and_budget(words: list[str]) -> tuple[str | None, str | None]:
     """The study, if the first word is no quantity but a path, and the budget."""
     study = words[0] if words and _is_path(words[0]) else None
     budgets = words[1:] if study else words
+    if len(budgets) == 2 and _UNIT.fullmatch(budgets[1]):  # 1e23 FLOPs, without quotes
+        budgets = [" ".join(budgets)]
+    for budget in budgets:
+        units.read_flops(budget)
     if len(budgets) > 1:
         raise UsageError(f"{' '.join(budgets)} are {len(budgets)} budgets; give one, after the study if there is one: isoflop plan [STUDY] [FLOPS].")
     return study, budgets[0] if budgets else None
@@ -624,7 +630,7 @@ def _study_and_budget(words: list[str]) -> tuple[str | None, str | None]:
 
 def _is_path(word: str) -> bool:
     try:
-        units.read(word)
+        units.read_flops(word)
     except UsageError:
         with contextlib.suppress(OSError, ValueError):  # too long for a name, or no name at all
             return word.endswith(".toml") or "/" in word or "\\" in word or (bool(word) and Path(word).exists())
@@ -645,7 +651,7 @@ def _one_format(*, markdown: bool, as_json: bool) -> None:
 def _plan_study(work: "Workspace", asked: "Request", *, markdown: bool, as_json: bool) -> None:
     from isoflop.report import export, tables
 
-    plans = work.plan(None if asked.flops is None else units.read(asked.flops), extrapolate=asked.extrapolate)
+    plans = work.plan(None if asked.flops is None else units.read_flops(asked.flops), extrapolate=asked.extrapolate)
     if as_json:
         out.print_json(json.dumps(export.plans_json(plans)))
         return
@@ -972,21 +978,22 @@ def main() -> None:
 def _status() -> int:
     """Run the command that was typed and return its exit status."""
     try:
-        app()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except UsageError as error:
-        err.print(f"isoflop: {error}", soft_wrap=True)
-        return 2
+        name = "isoflop" if Path(sys.argv[0]).stem == "isoflop" else None  # else as it was called: python -m isoflop
+        status = app(standalone_mode=False, prog_name=name)  # that of an Exit; None where a command came to its end
+    except MISUSE as error:
+        from isoflop import _misuse
+
+        said, status = _misuse.sentence(error, sys.argv[1:]), 2
     except IsoflopError as error:
-        err.print(f"isoflop: {error}", soft_wrap=True)
-        return 1
+        said, status = f"isoflop: {error}", 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # of a file that the answer was written to: its reader has seen enough
         return 1
     except OSError as error:
-        err.print(f"isoflop: {error}.", soft_wrap=True)
-        return 1
-    return 0
+        said, status = f"isoflop: {error}.", 1
+    else:
+        return status if isinstance(status, int) else 0
+    err.print(said, soft_wrap=True)
+    return status
 
 
 if __name__ == "__main__":

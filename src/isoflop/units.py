@@ -9,7 +9,8 @@ import re
 from isoflop.errors import UnitError
 
 LONGEST = 60  # characters of a value in a message
-_SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "q": 1e15}
+_SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "q": 1e15, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+_SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", "0123456789+-")
 _SECONDS = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
     **dict.fromkeys(("min", "minute", "minutes"), 60.0),
@@ -19,13 +20,22 @@ _SECONDS = {
     **dict.fromkeys(("y", "year", "years"), 365 * 86400.0),
 }
 _PLAIN = r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d[\d_]*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?"  # a comma only between thousands: 1,4 is 1.4 to half the world
-_NUMBER = re.compile(rf"\s*({_PLAIN})\s*([a-zA-Z]?)\s*", re.ASCII)
+_NUMBER = re.compile(rf"\s*({_PLAIN})\s*([a-zA-Z]*)\s*", re.ASCII)
+_TIMES = "[xX*\u00b7\u00d7]"
+_HIGH = "[\u207a\u207b]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]{1,3}"  # an exponent in superscripts
+_TEN = rf"10\s*(?:(?:\^|\*\*)\s*([+-]?\d{{1,3}})|({_HIGH}))"  # 10^23
+_POWER = re.compile(rf"\s*(?:({_PLAIN})\s*{_TIMES}\s*)?{_TEN}\s*", re.ASCII)  # 5.76x10^23
+_WITH_WORD = re.compile(rf"\s*({_PLAIN}(?:\s*[kKmMbBgGtTqQ](?![a-zA-Z]))?)\s*[a-zA-Z/_-]+\s*", re.ASCII)  # a unit that the quantity has anyway
 _COMPUTE = re.compile(r"(.*?)(?:(?<![a-zA-Z])flops?|(pf(?:lops?)?(?:/s)?[- ]?days?))\s*", re.ASCII | re.IGNORECASE)
 PF_DAY = 1e15 * 86400.0  # FLOPs
+_FIGURE = r"\+?((\d{1,3}(,\d{3})+|\d[\d_]*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+_ANY_CASE = {word: "".join(f"[{letter}{letter.upper()}]" for letter in word) for word in ("thousand", "million", "billion", "trillion", "flop", "pf", "day")}
+_WORDS = "|".join(_ANY_CASE[word] for word in ("thousand", "million", "billion", "trillion"))
+_PF_DAYS = rf"{_ANY_CASE['pf']}([lL][oO][pP][sS]?)?(/[sS])?[- ]?{_ANY_CASE['day']}[sS]?"
 PATTERN = (  # what `read_flops` takes, for JSON schemas, without the look-aheads that some editors do not know
-    r"^\s*\+?((\d{1,3}(,\d{3})+|\d[\d_]*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*[kKmMbBgGtTqQ]?\s*"
-    r"([fF][lL][oO][pP][sS]?|[pP][fF]([lL][oO][pP][sS]?)?(/[sS])?[- ]?[dD][aA][yY][sS]?)?\s*$"
+    rf"^\s*(({_FIGURE}\s*{_TIMES}\s*)?{_TEN.replace('(?:', '(')}|{_FIGURE}\s*([kKmMbBgGtTqQ]|{_WORDS})?)\s*({_ANY_CASE['flop']}[sS]?|{_PF_DAYS})?\s*$"
 )
+_MONEY = re.compile(r"^\s*\$|\s*(?:usd|dollars?|\$)\s*$", re.IGNORECASE)
 _DURATION = re.compile(rf"\s*({_PLAIN})\s*([a-zA-Z]+)\s*", re.ASCII)
 
 
@@ -52,13 +62,22 @@ def _brief(value: object) -> str:
 
 
 def _parse(text: str) -> float:
+    if power := _POWER.fullmatch(text):
+        mantissa, _, exponent = (power[1] or "1").lower().replace("_", "").replace(",", "").partition("e")
+        return float(f"{mantissa}e{int(exponent or 0) + int((power[2] or power[3]).translate(_SUPERSCRIPTS))}")
     match = _NUMBER.fullmatch(text)
     scale = _SCALE.get(match[2].lower()) if match else None
     if match is None or scale is None:
-        comma = " A comma stands between thousands only; the decimal sign is a point." if "," in text else ""
-        msg = f"{_brief(text)} is not a quantity. Write a number with an optional suffix k, M, B, T or an exponent, like 70M, 1.4T or 5.76e23.{comma}"
-        raise UnitError(msg)
+        raise UnitError(f"{_brief(text)} is not a quantity.{_hint(text)}")
     return float(match[1].replace("_", "").replace(",", "")) * scale
+
+
+def _hint(text: str) -> str:
+    how = " Write a number with an optional suffix k, M, B, T or an exponent, like 70M, 1.4T or 5.76e23."
+    if "," in text:
+        return f"{how} A comma stands between thousands only; the decimal sign is a point."
+    worded = _WITH_WORD.fullmatch(text)
+    return f" Did you mean {worded[1].strip()}?{how}" if worded else how
 
 
 def read_flops(text: str | float) -> float:
@@ -82,7 +101,7 @@ def read_duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     unit = _SECONDS.get(match[2].lower()) if match else None
     if match is None or unit is None:
-        msg = f"{text!r} is not a time. Write a number and its unit (s, min, h, d, w or y), like 3h, 30d or 90min."
+        msg = f"{_brief(text)} is not a time. Write a number and its unit (s, min, h, d, w or y), like 3h, 30d or 90min."
         raise UnitError(msg)
     return read(read(match[1]) * unit)
 
@@ -94,9 +113,9 @@ def read_dollars(text: str) -> float:
         UnitError: Not a positive finite amount.
     """
     try:
-        return read(text.strip().removeprefix("$"))
+        return read(_MONEY.sub("", text))
     except UnitError:
-        msg = f"{text!r} is not an amount of dollars. Write it like $2M, $1,500 or 2.5e6."
+        msg = f"{_brief(text)} is not an amount of dollars. Write it like $2M, $1,500 or 2.5e6."
         raise UnitError(msg) from None
 
 

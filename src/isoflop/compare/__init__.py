@@ -4,6 +4,7 @@ Nothing is refused for being beyond a law's data, for the models are of the past
 """
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -94,6 +95,9 @@ class Comparison:
     left_out: tuple[tuple[str, str], ...]  # law and reason
 
 
+_SIZES = re.compile(r"\s*(\d[\d.]*[kKmMbBtT])(?:\s*params?)?(?:\s*[/,;@x\s-]\s*(\d[\d.]*[kKmMbBtT])(?:\s*tokens?)?)?\s*")  # "8B/1T", "8B 1T", "8B"
+
+
 def model(text: str) -> Model:
     """A known model by its name, or one's own as "70B:1.4T" (params:tokens) or "name=70B:1.4T".
 
@@ -107,8 +111,11 @@ def model(text: str) -> Model:
         raise UsageError(msg)
     if ":" in text or "=" in text:
         return _own(text)
+    if sizes := _SIZES.fullmatch(text):
+        meant = f"Did you mean {sizes[1]}:{sizes[2]}?" if sizes[2] else f"A model of one's own needs its tokens too, such as {sizes[1]}:1T."
+        raise UsageError(f"{text!r} is not params:tokens. {meant}")
     asked, known = "-".join(text.lower().replace("_", " ").split()), {m.name: m for m in MODELS}
-    _registry.check(asked, known, noun="model")
+    _registry.check(asked, known, noun="model", lister="isoflop compare")
     return known[asked]
 
 
@@ -165,7 +172,9 @@ def _own(text: str) -> Model:
     name, named, counts = text.rpartition("=")
     params, colon, tokens = counts.partition(":")
     if not colon or (named and not name.strip()):
-        msg = f"{text!r} is not a model. Write params and tokens with a colon between, like 70B:1.4T, or with a name, like mine=70B:1.4T."
+        sizes = _SIZES.fullmatch(counts)
+        meant = f" Did you mean {name}{named}{sizes[1]}:{sizes[2]}?" if sizes and sizes[2] else ""
+        msg = f"{text!r} is not a model.{meant} Write params and tokens with a colon between, like 70B:1.4T, or with a name, like mine=70B:1.4T."
         raise UsageError(msg)
     title = name.strip() or counts.strip()
     return Model(name=title, title=title, params=_read(text, "params", params), tokens=_read(text, "tokens", tokens), year=None, source="given by the user")

@@ -183,7 +183,7 @@ def budget(runs: Runs, asked: Asked, *, target: float | None = None) -> float:
         UnitError: What was said is no quantity.
     """
     if asked.at is not None:
-        return units.read(asked.at)
+        return units.read_flops(asked.at)
     return target or _round(AHEAD * float(runs.flops.max()))
 
 

@@ -80,6 +80,18 @@ _ROWS = (
 ACCELERATORS = {row.name: row for row in _ROWS}
 
 
+ALIASES = {
+    "a10080gb": "a100-80",
+    "a10040gb": "a100-40",
+    "4090": "rtx-4090",
+    "3090": "rtx-3090",
+    "h100sxm": "h100",
+    "h100sxm5": "h100",
+    "h10080gb": "h100",
+    "tpuv5": "tpu-v5p",
+}
+
+
 def accelerator(name: str) -> Accelerator:
     """The accelerator of a name.
 
@@ -87,7 +99,7 @@ def accelerator(name: str) -> Accelerator:
         UnknownNameError: No such accelerator; the message names the nearest and lists all.
     """
     typed = name.lower()
-    _registry.check(typed, ACCELERATORS, noun="accelerator")
+    _registry.check(typed, ACCELERATORS, noun="accelerator", aliases=ALIASES)
     return ACCELERATORS[typed]
 
 
@@ -113,7 +125,8 @@ class Cluster:
             msg = f"{self.count!r} accelerators cannot be meant: give a whole number from 1 to {_MOST:,}."
             raise UsageError(msg)
         if not _LEAST_MFU <= self.mfu <= 1:
-            msg = f"an MFU of {self.mfu!r} cannot be meant: it is a fraction of the peak, from {_LEAST_MFU} to 1. Large runs reach 0.3 to 0.5."
+            meant = f" Did you mean {self.mfu:g}%?" if 1 < self.mfu <= 100 else ""  # percent
+            msg = f"an MFU of {self.mfu:g} is invalid: it is a fraction of the peak, from {_LEAST_MFU} to 1.{meant} Large runs reach 30% to 50%."
             raise UsageError(msg)
         if self.price is not None:
             _price(self.price)

@@ -1,12 +1,13 @@
 """What a person typed, read into a question; whatever cannot be meant is refused here."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isoflop import published, units
-from isoflop.errors import UsageError
+from isoflop import _registry, published, units
+from isoflop.errors import UnitError, UsageError
 from isoflop.plan import hardware
 from isoflop.plan import recipe as recipes
 from isoflop.plan.budget import Goal
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # a plan that asks for no shape loads none
 GOPHER = 5.76e23  # FLOPs: what a figure is drawn for where no budget is said, as Hoffmann et al. 2022, Figure 1
 VOCAB, CONTEXT = 32_000, 2048  # Hoffmann et al. 2022: Table A9's embedding, and App. D.1
 LAWS = ("hoffmann1", "hoffmann2", "hoffmann3", "besiroglu", "kaplan")  # asked where none are named
+
+_COUNT_AND_KIND = re.compile(r"(\d+)\s*[xX*\s]\s*([a-zA-Z].*)")  # 8xh100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,7 @@ def _cluster(request: Request) -> Cluster | None:
     given = [name for name, value in said.items() if value is not None]
     if not given:
         return None
+    _check_gpus(request)
     if request.gpus is None or request.gpu is None:
         missing = [name for name in ("--gpus", "--gpu") if said[name] is None]
         msg = f"{' and '.join(given)} without {' and '.join(missing)}: say how many accelerators, and which, such as --gpus 1024 --gpu h100."
@@ -140,6 +144,13 @@ def _cluster(request: Request) -> Cluster | None:
     said_of = {"mfu": _share(request.mfu), "price": _price(request.price), "watts": _number(request.watts), "pue": _number(request.pue)}
     carbon = {"kg_co2_per_kwh": None if request.kg_co2 is None else _from_zero(request.kg_co2)}
     return dataclasses.replace(default, **{name: value for name, value in (said_of | carbon).items() if value is not None})  # type: ignore[arg-type]
+
+
+def _check_gpus(request: Request) -> None:
+    """Refuse a count and a kind in one word, such as 8xh100."""
+    both = _COUNT_AND_KIND.fullmatch(request.gpus or "")
+    if both and (near := _registry.nearest(both[2], tuple(hardware.ACCELERATORS), aliases=hardware.ALIASES)):
+        raise UsageError(f"--gpus {request.gpus} is a count and a kind. Did you mean --gpus {both[1]} --gpu {near[0]}?")
 
 
 def _number(text: str | None) -> float | None:
@@ -177,7 +188,7 @@ def _goal(request: Request, cluster: Cluster | None, target: float | None) -> Go
         msg = f"{said} of FLOPs such as 5.76e23, --days or --time or --dollars with --gpus, --params, --tokens, --loss."
         raise UsageError(msg)
     if request.flops is not None:
-        return Goal(quantity="flops", value=units.read(request.flops))
+        return Goal(quantity="flops", value=units.read_flops(request.flops))
     if request.params is not None:
         return Goal(quantity="params", value=units.read(request.params))
     if request.tokens is not None:
@@ -196,4 +207,13 @@ def _paid_for(request: Request, cluster: Cluster) -> float:
         return hardware.flops_for_dollars(units.read_dollars(request.dollars), cluster)
     if request.time is not None:
         return hardware.flops_for_time(units.read_duration(request.time), cluster)
-    return hardware.flops_for_time(units.read(request.days or "") * 86400, cluster)
+    return hardware.flops_for_time(_days(request.days or "") * 86400, cluster)
+
+
+def _days(text: str) -> float:
+    """Return a number of days; a time with its unit belongs to --time."""
+    try:
+        return units.read(text)
+    except UnitError:
+        days = units.read_duration(text) / 86400
+    raise UsageError(f"--days {text} is not a number of days. Did you mean --days {days:g}, or --time {text.replace(' ', '')}?")

@@ -56,6 +56,19 @@ class Published:
         return max((c for c in (self.fitted_flops[1], self.confirmed_flops) if math.isfinite(c)), default=math.nan)
 
 
+ALIASES = {  # what people call a paper or a fit of it
+    **dict.fromkeys(("chinchilla", "gopher", "deepmind", "hoffmann2022", "hoffmannetal"), "hoffmann"),
+    **{word: f"hoffmann{number}" for number in "123" for word in (number, f"approach{number}", f"method{number}", f"chinchilla{number}")},
+    **dict.fromkeys(("openai", "kaplan2020", "gpt3"), "kaplan"),
+    **dict.fromkeys(("epoch", "epochai", "replication", "chinchillareplication"), "besiroglu"),
+    **dict.fromkeys(("llama", "meta", "llama31", "dubey"), "llama3"),
+    **dict.fromkeys(("cerebrasgpt", "dey"), "cerebras"),
+    **dict.fromkeys(("dclm", "overtraining", "openlm"), "gadre"),
+    **dict.fromkeys(("dataconstrained", "repeat", "datablations"), "muennighoff"),
+    **dict.fromkeys(("karpathy", "nanogpt"), "nanochat"),
+}
+
+
 def papers() -> tuple[str, ...]:
     """Names of the papers, which are the files of this folder."""
     return _registry.names(__name__)
@@ -78,7 +91,8 @@ def get(name: str) -> tuple[Published, ...]:
         return tuple(fit for fit in fits if fit.name == name) or fits
     found = tuple(fit for paper in papers() if name.startswith(paper) for fit in _of(paper) if fit.name == name)
     if not found:
-        _registry.check(name, dict.fromkeys((*papers(), *(fit.name for fit in every()))), noun="published law")
+        every_name = tuple(dict.fromkeys((*papers(), *(fit.name for fit in every()))))
+        _registry.check(name, every_name, noun="published law", aliases=ALIASES, lister="isoflop laws")
     return found
 
 
