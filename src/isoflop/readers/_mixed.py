@@ -172,7 +172,9 @@ def _fit(X: Floats, y: Floats) -> tuple[float, Floats]:
 
 
 def _is_label(rows: Rows, split: Split) -> bool:
-    """Return whether the column is a function of params, as the name of a model is."""
+    """Return whether the column is a function of params, as the name of a model is, and sizes come more than once, so that this says something."""
+    if np.unique(rows.values["params"]).size > rows.number.size / 2:
+        return False
     pairs = np.unique(np.stack([np.unique(rows.values["params"], return_inverse=True)[1].reshape(-1), split.codes]), axis=1)
     return bool(pairs.shape[1] == np.unique(pairs[0]).size)
 

@@ -23,6 +23,7 @@ MANY = 16  # points: above it, rows that share all their settings are a curve (a
 EVEN = 0.05  # by which equal steps differ, as a share (assumption: whole batches and a last step cut short)
 MOSTLY = 0.8  # of the steps are equal
 ANNEALED = 0.35  # of the peak rate: a schedule ends below it (a cosine ends at 0.1), and rules for the rate of longer runs stay above
+RULE = 0.03  # by which a rate leaves a power of the length that it follows (assumption: three digits in the file)
 SAME = 0.03  # of the tokens: two columns that agree so far are one
 WIDTH = 1e5  # a column d below it holds the widths of models (assumption)
 LOOKED_AT = 200  # groups, the largest first
@@ -113,8 +114,9 @@ def _score(rows: Rows, part: NDArray[np.intp], planned: Floats | None, *, base: 
         score += _evenness(x)
     if x.size > 2 and _is_geometric(x):
         score -= 2
-    if part.size > 4 and "lr" in rows.values and _is_schedule(rows.values["lr"][part]):
-        score += 2
+    if part.size > 4 and "lr" in rows.values:
+        lr = rows.values["lr"][part]
+        score += 2 * (_is_schedule(lr) and not _is_rule(lr, np.sort(along)))
     if planned is not None:
         score += 3
     return score
@@ -153,6 +155,15 @@ def _is_schedule(lr: Floats) -> bool:
         return False
     peak = int(np.argmax(rates))
     return bool(rates[-1] < ANNEALED * rates[peak] or (peak > 0 and rates[0] < rates[peak] / 2))
+
+
+def _is_rule(lr: Floats, x: Floats) -> bool:
+    """Return whether rates are a power of the length, as rules for the peak rate are."""
+    if not ((lr > 0) & (x > 0)).all():
+        return False
+    logs, logx = np.log(lr), np.log(x) - np.log(x).mean()
+    slope = float(logx @ logs) / float(logx @ logx)
+    return float(np.abs(logs - logs.mean() - slope * logx).max()) < RULE
 
 
 def _groups(rows: Rows, planned: Floats | None, *, by_settings: bool) -> NDArray[np.int64]:
