@@ -418,7 +418,14 @@ def laws(
 
 @app.command(epilog="Example: isoflop fit runs.csv --where 'flops >= 1e18' --at 5.76e23 --out fits.json")
 def fit(
-    what: Annotated[Path, typer.Argument(metavar="RUNS", help="A study, or runs: CSV, TSV, JSONL, Parquet, W&B, TensorBoard, MLflow.", show_default=False)],
+    what: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUNS...",
+            help="A study; or runs: files, a folder or a pattern of CSV, JSON, Parquet, Markdown, W&B, TensorBoard, MLflow, Hugging Face.",
+            show_default=False,
+        ),
+    ],
     approach: Annotated[str, typer.Option("--approach", help="envelope (1), isoflop (2), parametric (3) or all.")] = "all",
     law: Annotated[str | None, typer.Option("--law", help="Form of the parametric law.  [default: chinchilla]", show_default=False)] = None,
     estimator: Annotated[str | None, typer.Option("--estimator", help="Of the parametric law.  [default: huber]", show_default=False)] = None,
@@ -429,6 +436,10 @@ def fit(
         list[str] | None, typer.Option("--map", help="What a column is: params=COLUMN; more than once, or with commas.", show_default=False)
     ] = None,
     where: Annotated[str | None, typer.Option("--where", help="Which rows, such as 'flops <= 1e20'.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What file names hold, such as 'N{params}_D{tokens}'.  [default: recognised where plain]", show_default=False)
+    ] = None,
+    decimal: Annotated[str | None, typer.Option("--decimal", help="Sign before decimals: . or a comma.  [default: by the text]", show_default=False)] = None,
     source: Annotated[str | None, typer.Option("--from", help="Kind of the file.  [default: by its content]", show_default=False)] = None,
     count: Annotated[str | None, typer.Option("--count", help="How params are counted: total or nonembedding.", show_default=False)] = None,
     tolerance: Annotated[
@@ -469,8 +480,8 @@ def fit(
     _one_format(markdown=markdown, as_json=as_json)
     choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
     asked = Asked(
-        approach=approach, choices=choices, columns=tuple(columns or ()), where=where, kind=source, count=count, tolerance=tolerance,
-        every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed, level=level,
+        approach=approach, choices=choices, columns=tuple(columns or ()), where=where, name=name, decimal=decimal, kind=source, count=count,
+        tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed, level=level,
         profile=profile, keep_all=keep_all,
     )  # fmt: skip
     with Bar(err) as bar:
@@ -483,7 +494,7 @@ def fit(
     if as_json:
         return
     if found.study is not None and to is None:
-        _next("plan", what, folder)
+        _next("plan", what[0], folder)
         return
     plan_it = f"isoflop plan --fit {to} {units.flops(found.flops)}"
     err.print(f"next: {plan_it}" if to else "next: the same with --out fits.json, then isoflop plan --fit fits.json FLOPS", soft_wrap=True)

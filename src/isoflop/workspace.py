@@ -76,29 +76,41 @@ class Found:
     overlong: Fit | None = None  # Approach 2, made alike, over a study's grid on one schedule for all lengths
 
 
-def find(path: Path, words: Asked | None = None, *, folder: Path | None = None, on_progress: Callable[[str, float], None] | None = None) -> Found:
-    """Read the runs of a study, or of any file or folder that `isoflop.readers` knows, and fit them.
+def find(
+    paths: Path | Sequence[Path], words: Asked | None = None, *, folder: Path | None = None, on_progress: Callable[[str, float], None] | None = None
+) -> Found:
+    """Read the runs of a study, or of any files or folders that `isoflop.readers` knows, and fit them.
 
     Args:
-        path: Of the study or the runs.
+        paths: The study, or the runs: a file, folder or pattern, or several.
         words: How to read and fit them.
-        folder: Of a study that is kept elsewhere.
-        on_progress: Told what is done and what fraction of it.
+        folder: Where the study is kept, if elsewhere.
+        on_progress: Receives what is done and what fraction of it.
 
     Raises:
         UsageError: What was asked does not go with what is there.
         FitError: The runs cannot be read, or determine no law.
     """
     words = words or Asked()
+    paths = (paths,) if isinstance(paths, Path) else tuple(paths)
+    path = paths[0]
+    if len(paths) > 1 and (studies := [str(one) for one in paths if is_study(one)]):
+        raise UsageError(f"{studies[0]} is a study, which is fitted by itself. Give it alone, or export its runs: isoflop runs {studies[0]} --csv runs.csv")
     if is_study(path):
         return _of_study(open(path, folder=folder), words, on_progress)
     if folder is not None:
         raise UsageError(f"--folder {folder} is where a study is kept, and {path} is a file of runs. Leave it out.")
-    runs = _read(path, words, on_progress)
+    runs = _read(paths, words, on_progress)
     flops = asked.budget(runs, words)
     fits = asked.fits(runs, words, on_progress=on_progress)
     limits = asked.limits(runs, words, fits, flops)
-    return Found(fits=fits, runs=runs, account=Account.of(runs, path.name or str(path)), flops=flops, limits=limits)
+    return Found(fits=fits, runs=runs, account=Account.of(runs, _called(paths)), flops=flops, limits=limits)
+
+
+def _called(paths: Sequence[Path]) -> str:
+    """Return what some files are called in print, though a name be no UTF-8."""
+    names = [os.fsencode(path.name or str(path)).decode(errors="backslashreplace") for path in paths]
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _of_study(work: "Workspace", words: Asked, on_progress: Callable[[str, float], None] | None) -> Found:
@@ -113,14 +125,16 @@ def _of_study(work: "Workspace", words: Asked, on_progress: Callable[[str, float
     return Found(fits=fits, runs=runs, account=account, flops=flops, limits=limits, study=work, overlong=overlong)
 
 
-def _read(path: Path, words: Asked, on_progress: Callable[[str, float], None] | None) -> Runs:
+def _read(paths: Sequence[Path], words: Asked, on_progress: Callable[[str, float], None] | None) -> Runs:
     from isoflop import readers
 
     return readers.read(
-        path,
+        paths,
         kind=words.kind,
         columns=words.mapping,
         where=words.where,
+        name=words.name,
+        decimal=words.decimal,
         convention=words.convention,
         tolerance=readers.TOLERANCE if words.tolerance is None else words.tolerance,
         every_point=words.every_point,

@@ -35,6 +35,8 @@ class Asked:
     choices: Choices = USUAL  # of the approaches
     columns: tuple[str, ...] = ()
     where: str | None = None
+    name: str | None = None  # what names of files hold
+    decimal: str | None = None
     kind: str | None = None
     count: str | None = None
     tolerance: float | None = None
@@ -80,7 +82,8 @@ class Asked:
     def of_files(self) -> tuple[str, ...]:
         """Options said that are about reading files."""
         said = {
-            "--map": self.columns, "--where": self.where, "--from": self.kind, "--count": self.count, "--budget-tolerance": self.tolerance,
+            "--map": self.columns, "--where": self.where, "--name": self.name, "--decimal": self.decimal, "--from": self.kind,
+            "--count": self.count, "--budget-tolerance": self.tolerance,
             "--every-point": self.every_point, "--every-run": self.every_run, "--pool": self.pool, "--unit": self.unit,
         }  # fmt: skip
         return tuple(name for name, value in said.items() if value not in {None, (), False})

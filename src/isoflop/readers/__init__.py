@@ -5,14 +5,16 @@ by `_reduce`. Nothing that is read is unpickled or executed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from isoflop import _registry
 from isoflop.arch import Convention
-from isoflop.errors import FitError, QuestionError, UsageError
+from isoflop.errors import FitError, MemoryShortError, QuestionError, UsageError
 from isoflop.readers._budgets import TOLERANCE
 from isoflop.readers._columns import ROLES
+from isoflop.readers._logs import Logs, with_names
 from isoflop.runs import Runs
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ Progress = Callable[[str, float], None]
 class Table(Protocol):
     """Rows of a source, in its own columns."""
 
-    columns: tuple[str, ...]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
 
     def batches(self, wanted: tuple[str, ...]) -> Iterator[tuple[Mapping[str, Any], float]]:
         """Some columns as Arrow arrays, some thousand rows at a time, with the fraction that has been read."""
@@ -72,7 +76,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def read(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     kind: str | None = None,
     columns: Mapping[str, str] | None = None,
@@ -83,12 +87,14 @@ def read(
     every_run: bool = False,
     pool: Sequence[str] = (),
     unit: str | None = None,
+    name: str | None = None,
+    decimal: str | None = None,
     on_progress: Progress | None = None,
 ) -> Runs:
-    """Runs of a file or folder, sorted by FLOPs, params, tokens and loss, so that the order of rows changes nothing.
+    """Read runs, sorted by FLOPs, params, tokens and loss, so that the order of rows changes nothing.
 
     Args:
-        path: File, or folder of event files, of an MLflow store or of offline W&B runs.
+        path: File; folder of files, of event files, of an MLflow store or of offline W&B runs; pattern such as "runs/*.csv"; or several of them.
         kind: One of kinds(); None to tell by the content.
         columns: What roles (of ROLES) are read from: a column {"params": "non_emb_params"}, arithmetic {"tokens": "steps * batch_size * 2048"}, a constant
             {"params": "70M"}, or nothing at all {"status": "none"}.
@@ -99,31 +105,91 @@ def read(
         every_run: Keep every setting (learning rate, batch) of one size and length, not the best alone.
         pool: Columns whose values are fitted together though their losses differ; "all" for every column.
         unit: Of the loss, such as "perplexity" or "bits per byte"; None for what the column's name says.
+        name: What the names of files hold, as "N{params}_D{tokens}"; None to recognise it where it is plain.
+        decimal: Sign before decimals in text, "." or ","; None to tell by the text.
         on_progress: Gets what is done and what fraction of it.
 
     Raises:
         FitError: Malformed, ways of counting mixed, no training runs, or no run left.
         UsageError: A column missing or unknown, or an invalid filter.
         QuestionError: The table can be read in two ways that change the answer.
+        MemoryShortError: There is too little memory.
         MissingExtraError: The format's own library is not installed.
     """
-    from isoflop.readers import _collect, _reduce, _where
+    from isoflop.readers import _collect, _reduce, _several, _where
 
-    path = Path(path)
+    paths = [Path(one) for one in ([path] if isinstance(path, str | Path) else path)]
     tell = on_progress or (lambda _what, _fraction: None)
     if not 0 < tolerance < 1:
         raise UsageError(f"a tolerance of {tolerance!r} cannot group budgets. It is a fraction between 0 and 1, like {TOLERANCE}.")
-    source = _open(path, kind)
+    where_from = " ".join(str(one) for one in paths[:3])
     try:
+        source, from_names = _source(paths, kind, columns or {}, pattern=name, decimal=decimal)
         chosen = None if where is None else _where.parse(where, source.columns)
-        plan, rows = _collected(source, columns or {}, chosen, convention=convention, unit=unit, tell=tell)
+        plan, rows = _collected(source, {**from_names, **(columns or {})}, chosen, convention=convention, unit=unit, tell=tell)
         choices = _reduce.Choices(tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool))
-        return _reduce.reduce(rows, plan, choices, whole=lambda numbers: _collect.whole_rows(source, source.columns, numbers), tell=tell)
+        runs = _reduce.reduce(rows, plan, choices, whole=lambda numbers: _collect.whole_rows(source, source.columns, numbers), tell=tell)
     except QuestionError as error:
-        raise QuestionError(f"{path}: {error.question}", error.readings) from error
+        raise QuestionError(f"{where_from}: {error.question}", error.readings) from error
     except (FitError, UsageError) as error:
-        said = str(error)  # a format names the file itself, with the line
-        raise type(error)(said if said.startswith(str(path)) else f"{path}: {said}") from error
+        message = str(error)  # a format names the file itself, with the line
+        raise type(error)(message if any(message.startswith(str(one)) for one in paths) else f"{where_from}: {message}") from error
+    except MemoryError as error:
+        raise MemoryShortError(f"{where_from}: there is too little memory to read it. Free memory, or give a file with fewer columns or rows.") from error
+    if isinstance(source, _several.Several):
+        runs = replace(runs, dropped=(*source.excluded, *map(source.place, runs.dropped)))
+    return runs
+
+
+def _source(
+    paths: Sequence[Path], kind: str | None, columns: Mapping[str, str], *, pattern: str | None, decimal: str | None
+) -> tuple[Table, Mapping[str, str]]:
+    """Return what some paths hold as one table, and the roles that names of files give."""
+    from isoflop.readers import _decimals, _several
+
+    def opened(path: Path) -> Table:
+        table: Table = _decimals.read(_open(path, kind), decimal, path)
+        return table
+
+    if not paths:
+        raise UsageError("no file was given. Give a study folder, or files of runs.")
+    if kind is not None:
+        _registry.check(kind, kinds(), noun="format of runs")
+    (first, *more) = paths
+    single = not more and (first.is_file() or (first.is_dir() and _is_source(first, kind)) or not (first.is_dir() or _several.is_pattern(first)))
+    if single:
+        source = opened(first)
+        if isinstance(source, Logs):
+            return _with_names(source, columns, pattern)
+        if pattern is None:
+            return source, {}
+    files, root = ([first], first.absolute().parent) if single else _several.find(paths, lambda folder: _is_source(folder, kind))
+    together = _together(files) if kind in {None, "wandb"} and pattern is None else None
+    if together is not None:
+        return together, {}
+    return _several.combine(files, root, opened, pattern=pattern, told=columns)
+
+
+def _with_names(source: Logs, columns: Mapping[str, str], pattern: str | None) -> tuple[Table, Mapping[str, str]]:
+    """Return a tracker's runs with what their names say."""
+    from isoflop.readers import _file_names
+
+    names = [log.name or log.id for log in source.logs]
+    found = _file_names.guess(names, source.columns) if pattern is None else _file_names.read(names, pattern)
+    return with_names(source, found), _file_names.mapping(found, source.columns, told=columns, asked=pattern is not None)
+
+
+def _is_source(folder: Path, kind: str | None) -> bool:
+    """Return whether a folder is one source, as a tracker's is, and not a folder of tables."""
+    names = kinds() if kind is None else (kind,)
+    return any(cast("Format", _registry.load(__name__, name, noun="format of runs")).certainty(folder, b"") for name in names)
+
+
+def _together(files: Sequence[Path]) -> Table | None:
+    """Return files that only make sense beside each other, as charts of W&B do, as one table."""
+    from isoflop.readers import wandb
+
+    return wandb.exported(files) if any(wandb.is_chart(file) for file in files if file.is_file()) else None
 
 
 def _collected(
@@ -155,11 +221,14 @@ def _open(path: Path, kind: str | None) -> Table:
 
 
 def _detect(path: Path) -> str:
+    from isoflop.readers import _refused
     from isoflop.readers._bytes import head
 
     if path.is_file() and path.stat().st_size == 0:
         raise FitError(f"{path} is empty. Give a file with a header and a row for each run.")
     start = b"" if path.is_dir() else head(path, HEAD)
+    if path.is_file():
+        _refused.refuse(path, start)
     formats = {name: cast("Format", _registry.load(__name__, name, noun="format of runs")) for name in kinds()}
     sure = {name: format_.certainty(path, start) for name, format_ in formats.items()}
     best = max(sure, key=lambda name: sure[name])

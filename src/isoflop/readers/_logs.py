@@ -1,9 +1,9 @@
 """Logs of runs, as trackers keep them -> one table: a row for each step of each run."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isoflop.errors import FitError
@@ -42,6 +42,12 @@ class Logs:
             yield {name: pa.array([_text(row.get(name)) for row in rows], pa.string()) for name in wanted}, done / len(self.logs)
 
 
+def with_names(logs: Logs, found: Sequence[Mapping[str, str]]) -> Logs:
+    """Return logs with what their names say as settings, a mapping for each log."""
+    named = tuple(replace(log, constants={**log.constants, **said}) for log, said in zip(logs.logs, found, strict=True))
+    return Logs(named, tuple(dict.fromkeys([*logs.columns, *(name for said in found for name in said)])))
+
+
 def table(logs: Iterable[Log], *, source: object) -> Logs:
     """Logs, in order of their ids.
 
@@ -65,13 +71,19 @@ def _rows(log: Log) -> list[dict[str, Any]]:
 
 
 def _named(name: str) -> str:
-    return f"logged.{name}" if name in _OURS else name
+    written = name.encode(errors="replace").decode()
+    return f"logged.{written}" if written in _OURS else written
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return repr(float(value))
+        except OverflowError:
+            return "inf" if value > 0 else "-inf"
+    return str(value).encode(errors="replace").decode()  # half of a pair of UTF-16 is no character
 
 
 @contextmanager

@@ -2,54 +2,53 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from isoflop.errors import FitError
-from isoflop.readers._bytes import head, is_text, lines, stream
+from isoflop.readers import _header
+from isoflop.readers._bytes import Stream, check_line, check_rows, head, is_text, lines, stream
 
 BLOCK = 1 << 23  # bytes read at once: memory does not grow with the file
 _HEADER = 1 << 20  # bytes in which a header ends
-_DELIMITERS = ",\t;|"
+_COMMENT = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
+_SAMPLE = 100  # rows by which decimal commas are told
 
 
 def certainty(path: Path, start: bytes) -> int:
-    """Any text might be a table; a suffix makes it no surer, since exports are called anything."""
+    """Take any text for a table; a suffix makes it no surer, since exports are called anything."""
     return int(path.is_file() and is_text(start) and start.lstrip()[:1] not in {b"{", b"["})
 
 
 def open(path: Path) -> "Delimited":  # noqa: A001  # readers.delimited.open is how it is said
-    """A file of delimited text.
+    """Open a file of delimited text.
 
     Raises:
         FitError: Empty, or a header that cannot be read.
     """
     start = head(path, _HEADER)
-    first = next((line for line in start.splitlines() if line.strip(b" \t\xef\xbb\xbf")), b"")
-    try:
-        first.decode()
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, 1, first, error, b",") from error
-    delimiter = _delimiter(first.decode("utf-8-sig"), tabs=".tsv" in path.suffixes)
-    text = start.decode("utf-8-sig", errors="replace")
-    try:
-        names = next((row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row), [])
-    except csv.Error as error:
-        raise FitError(f"{path}, line 1: the header cannot be read ({error}). Give it one name for each column.") from error
-    if not any(name.strip() for name in names):
-        raise FitError(f"{path} is empty. Give a file with a header and a row for each run.")
-    seen: set[str] = set()
-    for place, name in enumerate(names):
-        if name in seen:
-            raise FitError(f"{path}, line 1, column {place + 1}: the name {name!r} stands twice in the header, so it names neither. Rename one.")
-        seen.add(name)
-    quotes = sum(block.count(b'"') for block in _blocks(path))
-    found = Delimited(path=path, delimiter=delimiter, columns=tuple(names), quoted=quotes > 0)
+    header = _header.find(path, start, tabs=".tsv" in path.suffixes)
+    quotes, comments = map(sum, zip(*((block.count(b'"'), block.count(b"\n#")) for block in _blocks(path)), strict=True))
+    found = Delimited(path=path, header=header, columns=header.names, quoted=quotes > 0, commented=comments > 0 and not quotes, sample=_sample(start, header))
     if quotes % 2 and (malformed := found.malformed()):  # one that never closes would swallow the rows after it without a word
         raise malformed
     return found
+
+
+def _sample(start: bytes, header: "_header.Header") -> tuple[str, ...]:
+    """Return some cells of a file whose columns no comma parts."""
+    if header.delimiter == ",":
+        return ()
+    text = io.StringIO(start.decode("utf-8", errors="replace"), newline="")
+    try:
+        rows = list(islice(csv.reader(text, delimiter=header.delimiter), header.skip + 1, header.skip + 1 + _SAMPLE))
+    except csv.Error:
+        return ()
+    return tuple(cell for row in rows for cell in row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,24 +56,39 @@ class Delimited:
     """A file of delimited text."""
 
     path: Path
-    delimiter: str
+    header: "_header.Header"
     columns: tuple[str, ...]
     quoted: bool  # so that a line might end inside quotes
+    commented: bool  # so that a line might be a comment
+    sample: tuple[str, ...]  # cells by which decimal commas are told
+
+    @property
+    def delimiter(self) -> str:
+        """Sign between columns."""
+        return self.header.delimiter
 
     def batches(self, wanted: tuple[str, ...]) -> Iterator[tuple[Mapping[str, Any], float]]:
-        """Columns as strings, a block of the file at a time.
+        """Yield columns as strings, a block of the file at a time.
 
         Raises:
             FitError: Malformed, with line and column.
         """
         import pyarrow as pa
 
+        rows = 0
         try:
             with stream(self.path) as opened:
-                for batch in self._reader(opened.file, wanted):
+                for batch in self._reader(self._rows(opened) if self.header.skip or self.commented else opened, wanted):
+                    rows += batch.num_rows
+                    check_rows(self.path, rows)
                     yield dict(zip(batch.schema.names, batch.columns, strict=True)), opened.fraction
         except pa.ArrowException as error:
-            raise self.malformed() or FitError(f"{self.path} is malformed: {error}. Mend it, or write it again.") from error
+            if isinstance(error, MemoryError):
+                raise
+            raise self.malformed() or FitError(f"{self.path} is malformed: {error}. Correct it, or write it again.") from error
+
+    def _rows(self, opened: Stream) -> "_Rows":
+        return _Rows(opened, skip=self.header.skip, delimiter=self.delimiter.encode(), fields=len(self.columns))
 
     def _reader(self, file: Any, wanted: tuple[str, ...]) -> Any:
         import pyarrow as pa
@@ -82,7 +96,7 @@ class Delimited:
 
         return arrow.open_csv(
             file,
-            read_options=arrow.ReadOptions(block_size=BLOCK),
+            read_options=arrow.ReadOptions(block_size=BLOCK, column_names=list(self.columns) if self.header.in_comment else None),
             parse_options=arrow.ParseOptions(delimiter=self.delimiter, newlines_in_values=self.quoted),
             convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(wanted, pa.string()), include_columns=list(wanted)),
         )
@@ -102,29 +116,38 @@ class Delimited:
         return found
 
     def _begun(self) -> Iterator[int]:
-        """Lines on which the header and each row begin; empty lines are no rows."""
+        """Yield the lines on which the header and each row begin; empty lines and comments are no rows."""
+        if self.header.in_comment:
+            yield self.header.skip
         if not self.quoted:
-            yield from (number for number, line in enumerate(lines(self.path), start=1) if line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf"))
+            for number, line in enumerate(lines(self.path), start=1):
+                text = line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf")
+                if number > self.header.skip and text and not self._skipped(text.decode("latin-1"), text.count(self.delimiter.encode()) + 1):
+                    yield number
             return
-        text = (line.decode("latin-1") for line in lines(self.path))  # where text is no matter: signs that part fields are of one byte
-        reader, begun = csv.reader(text, delimiter=self.delimiter), 1
+        decoded = (line.decode("latin-1") for line in islice(lines(self.path), self.header.skip, None))  # signs that part fields are of one byte
+        reader, begun = csv.reader(decoded, delimiter=self.delimiter), self.header.skip + 1
         for row in reader:
-            if row:
+            if row and not self._skipped(row[0], len(row)):
                 yield begun
-            begun = reader.line_num + 1
+            begun = self.header.skip + reader.line_num + 1
+
+    def _skipped(self, start: str, fields: int) -> bool:
+        """Return whether a row is a comment, which has as many fields as there are only by chance."""
+        return fields != len(self.columns) and _is_comment(start)
 
     def malformed(self) -> FitError | None:
-        """Where the file is malformed, found by reading it line by line, which is slow; None if nowhere."""
-        decoded = _Decoded(self.path, self.delimiter.encode())
+        """Return where the file is malformed, found by reading it line by line, which is slow; None if nowhere."""
+        decoded = _Decoded(self.path, self.delimiter.encode(), skip=self.header.skip)
         rows = csv.reader(decoded, delimiter=self.delimiter, strict=True)
-        begun = 1
+        begun = self.header.skip + 1
         try:
             for row in rows:
-                if row and len(row) != len(self.columns):
+                if row and len(row) != len(self.columns) and not self._skipped(row[0], len(row)):
                     return self._uneven(begun, row)
-                begun = rows.line_num + 1
+                begun = self.header.skip + rows.line_num + 1
         except csv.Error as malformed:
-            return FitError(f"{self.path}, line {begun}: {malformed}. A quote that opens must close; mend that line.")
+            return FitError(f"{self.path}, line {begun}: {malformed}. A quote that opens must close; correct that line.")
         except FitError as malformed:
             return malformed
         return None
@@ -132,18 +155,63 @@ class Delimited:
     def _uneven(self, line: int, row: list[str]) -> FitError:
         wanted, found = len(self.columns), len(row)
         where = f"column {found + 1} ({self.columns[found]}) is not there" if found < wanted else f"column {wanted + 1} has no name"
-        return FitError(
-            f"{self.path}, line {line}: {found} fields, but the header names {wanted}; {where}. Mend that line, or quote fields that hold {self.delimiter!r}."
-        )
+        advice = f"Correct that line, or quote fields that hold {self.delimiter!r}."
+        return FitError(f"{self.path}, line {line}: {found} fields, but the header names {wanted}; {where}. {advice}")
+
+
+class _Rows:
+    """The text of a file without the lines above its header and without comments, for Arrow, which knows neither."""
+
+    closed = False
+
+    def __init__(self, opened: Stream, *, skip: int, delimiter: bytes, fields: int) -> None:
+        self.opened = opened
+        self.skip = skip
+        self.delimiter = delimiter
+        self.fields = fields
+        self.rest = b""  # of a line that the block before cut
+        self.ready = b""
+
+    def read(self, size: int) -> bytes:
+        """Read the next bytes; none only at the end."""
+        while not self.ready:
+            block = self.opened.read(size)
+            text = self.rest + block
+            end = text.rfind(b"\n") + 1 if block else len(text)
+            text, self.rest = text[:end], text[end:]
+            check_line(self.opened.path, self.skip + 1, len(self.rest))
+            while self.skip and text:
+                _, _, text = text.partition(b"\n")
+                self.skip -= 1
+            self.ready = _COMMENT.sub(lambda match: match[0] if match[0].count(self.delimiter) + 1 == self.fields else b"", text)
+            if not block:
+                break
+        found, self.ready = self.ready[:size], self.ready[size:]
+        return found
+
+    def readable(self) -> bool:
+        """Return that the text can be read."""
+        return True
+
+    def writable(self) -> bool:
+        """Return that the text cannot be written."""
+        return False
+
+    def seekable(self) -> bool:
+        """Return that the text is read from its start to its end."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: the context manager closes the file."""
 
 
 class _Decoded:
     """Lines as text, until one is no UTF-8."""
 
-    def __init__(self, path: Path, delimiter: bytes) -> None:
+    def __init__(self, path: Path, delimiter: bytes, *, skip: int) -> None:
         self.path = path
         self.delimiter = delimiter
-        self.lines = enumerate(lines(path), start=1)
+        self.lines = islice(enumerate(lines(path), start=1), skip, None)
 
     def __iter__(self) -> "_Decoded":
         return self
@@ -153,23 +221,14 @@ class _Decoded:
         try:
             return line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise _not_utf8(self.path, number, line, error, self.delimiter) from error
+            raise _header.not_utf8(self.path, number, line, error, self.delimiter) from error
 
 
-def _not_utf8(path: Path, number: int, line: bytes, error: UnicodeDecodeError, delimiter: bytes) -> FitError:
-    column = line[: error.start].count(delimiter) + 1
-    return FitError(
-        f"{path}, line {number}, column {column}: byte {line[error.start]:#04x} is no UTF-8, so the text cannot be trusted. Save the file as UTF-8."
-    )
-
-
-def _delimiter(header: str, *, tabs: bool) -> str:
-    """The sign that parts the header into most names; quoted ones do not count."""
-    outside = "".join(header.split('"')[::2])
-    return max("\t," if tabs else _DELIMITERS, key=outside.count)
+def _is_comment(text: str) -> bool:
+    return text.lstrip().startswith("#")
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
     with stream(path) as opened:
-        while block := bytes(opened.file.read(BLOCK)):
+        while block := opened.read(BLOCK):
             yield block

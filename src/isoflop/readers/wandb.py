@@ -7,7 +7,7 @@ import csv
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,8 +27,8 @@ def certainty(path: Path, start: bytes) -> int:
     """An offline run by its first bytes, a chart by its header, a folder by either in it."""
     if path.is_file():
         header = start.split(b"\n", 1)[0].decode("utf-8", errors="ignore")
-        return 2 if start.startswith(_MAGIC) or (_CHART in header and _BETWEEN in header) else 0
-    return 2 if any(path.rglob("*.wandb")) or any(_is_chart(file) for file in path.glob("*.csv")) else 0
+        return 2 if start.startswith(_MAGIC) or _is_header(header) else 0
+    return 2 if any(path.rglob("*.wandb")) or any(is_chart(file) for file in path.glob("*.csv")) else 0
 
 
 def open(path: Path) -> Logs:  # noqa: A001  # readers.wandb.open is how it is said
@@ -38,10 +38,10 @@ def open(path: Path) -> Logs:  # noqa: A001  # readers.wandb.open is how it is s
         FitError: No run, or a damaged one.
         MissingExtraError: W&B is not installed, and runs were logged offline.
     """
-    offline = [path] if path.is_file() and not _is_chart(path) else sorted(path.rglob("*.wandb"))
+    offline = [path] if path.is_file() and not is_chart(path) else sorted(path.rglob("*.wandb"))
     if offline:
         return table((_offline(file) for file in offline), source=path)
-    return table(_exported([path] if path.is_file() else sorted(path.glob("*.csv"))), source=path)
+    return exported([path] if path.is_file() else sorted(path.glob("*.csv")))
 
 
 def _offline(file: Path) -> Log:
@@ -72,7 +72,7 @@ def _note(log: Log, summary: dict[str, Any], record: Any) -> None:
             log.constants.update(_values(record.config.update))
         case "history":
             values = dict(_values(record.history.item))
-            step = float(values.get("_step", record.history.step.num))
+            step = _step(values.get("_step"), record.history.step.num)
             for name, value in values.items():
                 if not name.startswith("_"):
                     log.add(name, step, value)
@@ -80,6 +80,14 @@ def _note(log: Log, summary: dict[str, Any], record: Any) -> None:
             summary.update((name, value) for name, value in _values(record.summary.update) if not name.startswith("_"))
         case "exit":
             log.status = "crashed" if record.exit.exit_code else "finished"
+
+
+def _step(value: Any, otherwise: float) -> float:
+    """Return the step of an entry; that of the record where the entry has no number."""
+    try:
+        return float(value) if isinstance(value, int | float) else float(otherwise)
+    except OverflowError:
+        return float(otherwise)
 
 
 def _values(items: Any) -> Iterator[tuple[str, Any]]:
@@ -124,37 +132,47 @@ def _records(file: Path) -> Iterator[tuple[int, bytes]]:
             yield at - _FRAME.size - length, record
 
 
-def _is_chart(file: Path) -> bool:
+def is_chart(file: Path) -> bool:
+    """Return whether a file is a chart that was exported as CSV."""
     with file.open("rb") as opened:
-        header = opened.readline(1 << 20).decode("utf-8", errors="ignore")
+        return _is_header(opened.readline(1 << 20).decode("utf-8", errors="ignore"))
+
+
+def _is_header(header: str) -> bool:
     return _CHART in header and _BETWEEN in header
 
 
-def _exported(files: list[Path]) -> list[Log]:
-    """Charts, joined by the runs' names, with the settings of the table of runs where it is there."""
+def exported(files: Sequence[Path]) -> Logs:
+    """Return charts, joined by the runs' names, with the settings of the table of runs where it is there.
+
+    Raises:
+        FitError: No run, or a malformed file.
+    """
     logs: dict[str, Log] = {}
+    charts = [file for file in files if is_chart(file)]
+    for file in charts:
+        _chart(file, logs)
     for file in files:
-        if _is_chart(file):
-            _chart(file, logs)
-    for file in files:
-        if not _is_chart(file):
+        if file not in charts:
             for row in _cells(file):
                 name = next((text for key, text in row.items() if key.casefold() == "name"), "")
                 if name in logs:
-                    logs[name].constants.update(row)
+                    logs[name].constants.update((key, text) for key, text in row.items() if key.casefold() not in {"name", "state"})
                     logs[name].status = next((text for key, text in row.items() if key.casefold() == "state"), "finished")
-    return list(logs.values())
+    return table(logs.values(), source=charts[0].parent if charts else files[0])
 
 
 def _chart(file: Path, logs: dict[str, Log]) -> None:
-    for number, row in enumerate(_cells(file)):
+    for number, row in enumerate(_cells(file), start=2):
+        if not row:
+            continue
         axis, *lines = row
         try:
             step = float(row[axis] or "nan")
         except ValueError:
-            raise FitError(f"{file}, line {number + 2}, column 1: {row[axis]!r} is no number of {axis}. Export the chart again.") from None
+            raise FitError(f"{file}, line {number}, column 1: {row[axis]!r} is no number of {axis}. Export the chart again.") from None
         for line in lines:
-            name, between, metric = line.partition(_BETWEEN)
+            name, between, metric = line.rpartition(_BETWEEN)  # the last: names of runs hold it more often than names of metrics
             if between and row[line] and not metric.endswith((_CHART, "__MAX")):
                 log = logs.setdefault(name, Log(id=name, name=name, status="finished"))
                 log.add(metric, step, row[line])
