@@ -481,8 +481,8 @@ def fit(
     choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
     asked = Asked(
         approach=approach, choices=choices, columns=tuple(columns or ()), where=where, name=name, decimal=decimal, kind=source, count=count,
-        tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed, level=level,
-        profile=profile, keep_all=keep_all,
+        tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed,
+        level=level, profile=profile, keep_all=keep_all,
     )  # fmt: skip
     with Bar(err) as bar:
         found = workspace.find(what, asked, folder=folder, on_progress=bar.update)
