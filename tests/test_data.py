@@ -70,7 +70,8 @@ def test_every_document_is_in_one_shard_and_both_add_up(corpus: data.Corpus) -> 
 
 def test_the_share_held_out_is_the_one_asked_for_to_within_a_document(corpus: data.Corpus) -> None:
     longest = max(len(text.encode()) for text in documents(40))
-    assert 0 <= corpus.val_tokens - corpus.val_documents - 0.1 * corpus.bytes <= longest
+    assert abs(corpus.val_tokens - corpus.val_documents - 0.1 * corpus.bytes) <= longest / 2
+    assert corpus.held_out == pytest.approx((corpus.val_tokens - corpus.val_documents) / corpus.bytes)
 
 
 def test_order_and_spread_of_files_do_not_matter(corpus: data.Corpus, tmp_path: Path) -> None:
@@ -88,27 +89,32 @@ def test_seed_changes_sides_and_digest(corpus: data.Corpus, tmp_path: Path) -> N
     assert set(split(other.tokens("val"))) != set(split(corpus.tokens("val")))
 
 
-def test_near_empty_and_duplicate_documents_are_left_out_and_counted(tmp_path: Path) -> None:
-    texts = [*documents(5), documents(1)[0].replace("\n", "\r\n"), "\ufeff" + documents(1)[0], "too short", " \n" * 400]
+def excluded(corpus: data.Corpus) -> dict[str, int]:
+    return {reason: entry.documents for reason, entry in corpus.excluded.items()}
+
+
+def test_empty_and_duplicate_documents_are_excluded_and_counted(tmp_path: Path) -> None:
+    texts = [*documents(5), documents(1)[0].replace("\n", "\r\n"), "\ufeff" + documents(1)[0], "short", " \n" * 400]
     made = prepare(text_files(tmp_path / "texts", texts), folder=tmp_path / "data")
-    assert made.documents == 5
-    assert made.dropped == {"duplicate": 2, "near-empty": 2}
+    assert made.documents == 6
+    assert excluded(made) == {"duplicate": 2, "empty": 1}
 
 
-def test_a_binary_file_among_the_matches_of_a_glob_is_left_out_whole_and_counted(tmp_path: Path) -> None:
+def test_a_binary_file_among_the_matches_of_a_glob_is_excluded_whole_and_counted(tmp_path: Path) -> None:
     glob = text_files(tmp_path / "texts", documents(5))
-    (tmp_path / "texts" / "late.txt").write_bytes(b"good words at first, many of them\n" * 9000 + b"\0")
+    (tmp_path / "texts" / "program.txt").write_bytes(b"\x7fELF\0\0" + bytes(range(256)))
     (tmp_path / "texts" / "latin.txt").write_bytes("größer".encode("latin-1") * 20)
     made = prepare(glob, folder=tmp_path / "data")
-    assert (made.documents, made.dropped) == (5, {"binary": 2})
+    assert (made.documents, excluded(made)) == (5, {"file that is binary": 1, "file that is not UTF-8": 1})
     assert sorted(split(made.tokens("val")) + split(made.tokens("train"))) == sorted(documents(5))
 
 
-def test_a_record_that_is_not_text_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_a_record_that_is_not_text_is_excluded_and_counted(tmp_path: Path) -> None:
     lines = tmp_path / "some.jsonl"
     odd = ['{"text": "' + "words " * 20 + escape + '"}' for escape in ("\\u0000", "\\ud800")]
+    odd += ["null", '{"text": null}']
     lines.write_text("\n".join([*(json.dumps({"text": text}) for text in documents(3)), "", *odd]), encoding="utf-8")
-    assert prepare(lines, folder=tmp_path / "data").dropped == {"binary": 2}
+    assert excluded(prepare(lines, folder=tmp_path / "data")) == {"NUL byte": 1, "lone surrogate": 1, "null": 2}
 
 
 def test_a_long_text_is_cut_at_blank_lines_and_loses_nothing(tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_a_long_text_is_cut_at_blank_lines_and_loses_nothing(tmp_path: Path) -> 
     path.write_text(book, encoding="utf-8")
     made = prepare(path, folder=tmp_path / "data")
     pieces = split(made.tokens("val")) + split(made.tokens("train"))
-    assert len(pieces) == -(-len(book) // PIECE)
+    assert len(pieces) == -(-len(book) // PIECE) + 1  # one is cut for the share
     assert all(len(piece) <= PIECE for piece in pieces)
     assert "".join(sorted(pieces, key=lambda piece: int(piece.split()[1]))) == book
 
@@ -128,7 +134,7 @@ def test_a_long_text_without_lines_is_cut_all_the_same(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     made = prepare(path, folder=tmp_path / "data")
     assert made.bytes == len(text.encode())
-    assert made.documents == -(-len(text) // PIECE)
+    assert made.documents == -(-len(text) // PIECE) + 1  # one is cut for the share
 
 
 # Formats
@@ -176,7 +182,8 @@ def test_a_bundle_of_novels_is_a_corpus_with_the_same_digest_wherever_it_is_buil
     here, there = (prepare(source, folder=tmp_path / name / "data", validation=0.05) for name in ("here", "there"))
     assert here.digest == there.digest
     assert here.bytes == len(bz2.decompress(source.read_bytes()).decode().encode())
-    assert (here.documents, here.dropped) == (59, {})
+    assert (here.documents, here.excluded) == (59, {})
+    assert here.held_out == pytest.approx(0.05, rel=0.1)
     assert here.val_tokens > 131_072  # what the default study measures on
 
 
@@ -357,7 +364,7 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
     good = "\n".join(json.dumps({"text": text}) for text in documents(40))
     contents: dict[str, bytes] = {
         "binary.txt": b"\x7fELF\0\0" + bytes(range(256)),
-        "utf16.txt": documents(1)[0].encode("utf-16"),
+        "latin.txt": ("größer " * 50).encode("latin-1"),
         "empty.txt": b"",
         "line.jsonl": (good + '\n{"text": "cut').encode(),
         "array.json": b'[\n {"text": "words"}\n]',
@@ -378,8 +385,8 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
         (folder / name).write_bytes(content)
     words = {
         "binary.txt": "binary.txt is not text",
-        "utf16.txt": "0xff is not UTF-8",
-        "empty.txt": "0 documents.*1 near-empty",
+        "latin.txt": "100 of its 350 bytes are not UTF-8.*encoding = .latin-1",
+        "empty.txt": "0 documents.*1 empty",
         "line.jsonl": "line.jsonl, line 41 is not JSON",
         "array.json": "array.json, line 1 is not JSON",
         "nofield.jsonl": 'line 1: no field "text"; there are only: id, url',
@@ -393,7 +400,7 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 CUT = ["cut.jsonl.gz", "flipped.txt.gz", "cut.jsonl.bz2", "cut.jsonl.xz", "cut.jsonl.zst", "not.jsonl.zst", "not.parquet", "some.parquet.gz"]
-ODD = ["binary.txt", "utf16.txt", "empty.txt", "one.txt", "line.jsonl", "array.json", "nofield.jsonl", "two.jsonl", "number.jsonl"]
+ODD = ["binary.txt", "latin.txt", "empty.txt", "one.txt", "line.jsonl", "array.json", "nofield.jsonl", "two.jsonl", "number.jsonl"]
 
 
 @pytest.mark.parametrize("name", [*ODD, *CUT])
@@ -438,7 +445,7 @@ def test_a_second_call_finds_the_corpus_even_without_its_text(own: data.Corpus) 
     for path in Path(own.sources[0]).parent.iterdir():
         path.unlink()
     assert prepare(*own.sources, folder=own.folder, tokenizer="bpe-300") == own == data.load(own.folder)
-    assert sorted(p.name for p in own.folder.iterdir()) == ["meta.json", "tokenizer.json", "train.bin", "val.bin"]
+    assert sorted(p.name for p in own.folder.iterdir()) == ["meta.json", "sources.json", "tokenizer.json", "train.bin", "val.bin"]
 
 
 def test_another_corpus_in_the_folder_is_not_overwritten(own: data.Corpus, tmp_path: Path) -> None:

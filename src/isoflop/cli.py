@@ -813,14 +813,20 @@ def _open(study: Path, folder: Path | None, *, looking: str = "") -> "Workspace"
 def _prepare(work: "Workspace") -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from isoflop import data
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("text", total=1.0)
-        work.prepare(lambda what, fraction: progress.update(task, description=what, completed=fraction))
+        notices: list[str] = []
+        corpus = work.prepare(lambda what, fraction: progress.update(task, description=what, completed=fraction), on_notice=notices.append)
+    for warning in (*notices, *data.warnings(corpus)):
+        err.print(f"warning: {warning}", soft_wrap=True, markup=False)
 
 
 def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") -> "tuple[tuple[RunSpec, ...], Mapping[str, float]]":
     """Prepare the text, design the runs, and print what they will take before anything is spent; the runs, and the seconds of those still to train."""
+    from isoflop import data
     from isoflop.design import proof_to_come
     from isoflop.launch import cores
     from isoflop.report import tables
@@ -835,8 +841,8 @@ def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") ->
         gain = work.gain_of_bf16(max(left, key=lambda spec: seconds[spec.id]), device=device) if free else 0.0
     corpus = work.corpus
     _print_table(tables.design(design.specs, train_tokens=corpus.train_tokens, seconds=seconds))
-    dropped = ", ".join(f"{count} {reason}" for reason, count in corpus.dropped.items()) or "none"
-    out.print(f"Text: {units.count(corpus.train_tokens)} tokens to train on, {corpus.documents} documents, left out: {dropped}.")
+    text = f"Text: {units.count(corpus.train_tokens)} tokens to train on, {data.summary(corpus)}"
+    out.print(text, soft_wrap=True, markup=False)
     if left:
         at_once = workers or cores()
         ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))

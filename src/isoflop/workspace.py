@@ -181,20 +181,38 @@ class Workspace:
         self.study = study
         self.folder = folder
 
-    def prepare(self, on_progress: Callable[[str, float], None] | None = None) -> Corpus:
+    def prepare(self, on_progress: Callable[[str, float], None] | None = None, *, on_notice: Callable[[str], None] | None = None) -> Corpus:
         """Return the study's text as tokens, which are built once, in a folder that has none.
+
+        Args:
+            on_progress: Called with what is being done and how far that is.
+            on_notice: Called with a sentence if the text has changed since it was built.
 
         Raises:
             CorpusError: The text is missing, empty, binary or too small.
             StoreError: The folder cannot be written, or holds another text.
         """
-        s = self.study
-        place = self.folder / "data"
-        corpus = data.find(s.corpus, folder=place, tokenizer=s.tokenizer, validation=s.validation, seed=s.seed)
+        s, place = self.study, self.folder / "data"
+        request = data.Request(
+            sources=s.corpus,
+            tokenizer=s.tokenizer,
+            validation=s.validation,
+            seed=s.seed,
+            min_characters=s.min_characters,
+            separator=s.separator,
+            text_field=s.text_field,
+            encoding=s.encoding,
+        )
+        corpus = data.find(request, folder=place, on_notice=on_notice)
         if corpus is None:
-            corpus = data.prepare(s.corpus, folder=place, tokenizer=s.tokenizer, validation=s.validation, seed=s.seed, on_progress=on_progress)
+            corpus = data.build(request, folder=place, known=self._trained_on(), on_progress=on_progress)
         self.__dict__["corpus"] = corpus
         return corpus
+
+    def _trained_on(self) -> frozenset[str]:
+        """Return the digests of the corpora that the folder's runs were trained on."""
+        with self._look() as store:
+            return frozenset(row.spec.data for row in store.rows())
 
     @functools.cached_property
     def corpus(self) -> Corpus:

@@ -2,10 +2,14 @@
 
     sources      what a study calls its corpus -> files, or a dataset on the hub
     formats      one file -> its documents, streaming
+    _decode      bytes -> text, without the lines that are not text
+    _cut         text -> documents: split at separators, and cut where it is long
     spool        documents -> each once, in an order and on a side that its text alone decides
     tokenizer    text -> ids
     build        all of these -> a folder
+    _stamps      the files that a folder was built from, so that changes are noticed
     corpus       the folder -> a checked Corpus
+    account      what a corpus holds and excludes, in sentences
     order        which window comes when
     batches      the windows as tensors
 
@@ -15,13 +19,30 @@ Only the last needs torch, and it is loaded when used.
 import importlib
 from typing import TYPE_CHECKING
 
-from isoflop.data.build import find, keep_names, prepare
+from isoflop.data.account import summary, warnings
+from isoflop.data.build import Request, build, find, keep_names, prepare
 from isoflop.data.corpus import Corpus, epochs, load, validation_bytes, windows
 
 if TYPE_CHECKING:
     from isoflop.data.batches import Batches, batch, validation
 
-__all__ = ["Batches", "Corpus", "batch", "epochs", "find", "keep_names", "load", "prepare", "validation", "validation_bytes", "windows"]
+__all__ = [
+    "Batches",
+    "Corpus",
+    "Request",
+    "batch",
+    "build",
+    "epochs",
+    "find",
+    "keep_names",
+    "load",
+    "prepare",
+    "summary",
+    "validation",
+    "validation_bytes",
+    "warnings",
+    "windows",
+]
 
 
 def __getattr__(name: str) -> object:

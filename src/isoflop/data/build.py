@@ -1,187 +1,347 @@
 """Sources -> a corpus in a folder: read once into a spool, then written as tokens in the order that the texts themselves decide."""
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoflop.data import _aside
+from isoflop.data import _aside, _decode, _stamps
 from isoflop.data import tokenizer as ids
+from isoflop.data.account import numbered, size
 from isoflop.data.corpus import META, Corpus, digest_of, load
-from isoflop.data.formats import NotTextError, documents
-from isoflop.data.sources import File, HubDataset, locate
-from isoflop.data.spool import NEAR_EMPTY, Documents, Side, Spool
+from isoflop.data.formats import Document, Excluded, NotTextError, Options, documents
+from isoflop.data.sources import HubDataset, Located, Origin, locate
+from isoflop.data.spool import Documents, Exclusion, Side, Spool
 from isoflop.errors import CorpusError, StoreError
 from isoflop.store import files
 
 Progress = Callable[[str, float], None]
-Request = Mapping[str, Any]
+Notice = Callable[[str], None]
+MIN_CHARACTERS = 1
+# What ends a document in public corpora and chat formats, as a text: </s> is left out, since HTML has it too
+_MARKS = re.compile(rb"<\|endoftext\|>|<\|end_of_text\|>|<\|eot_id\|>|<\|im_end\|>|<\|end_of_document\|>|<\|begin_of_text\|>|<eos>|<EOS>|<EOD>|<EOT>")
+_FORMAT_1_CHARACTERS = 32  # non-blank characters of a document, at least
 
 
-def prepare(sources: tuple[str, ...], *, folder: Path, tokenizer: str, validation: float, seed: int, on_progress: Progress | None = None) -> Corpus:
-    """The corpus in the folder; built there if nothing is, in memory for a few documents however long the text.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The corpus that a study wants."""
 
-    What is there stays as it is when the text it was made from changes.
+    sources: tuple[str, ...]
+    tokenizer: str
+    validation: float
+    seed: int
+    min_characters: int = MIN_CHARACTERS
+    separator: str = ""
+    text_field: str = ""
+    encoding: str = "utf-8"
+    format: Literal[1, 2] = 2
+
+    @property
+    def options(self) -> Options:
+        """How files are read."""
+        return Options(separator=_decode.unified(self.separator), text_field=self.text_field, encoding=self.encoding, cut_records=self.format > 1)
+
+
+_SHARDS = ("tokenizer", "validation", "seed")  # which always change the shards; the others of a request may not
+_READING = ("sources", "min_characters", "separator", "text_field", "encoding")
+
+
+def prepare(
+    sources: tuple[str, ...],
+    *,
+    folder: Path,
+    tokenizer: str,
+    validation: float,
+    seed: int,
+    min_characters: int = MIN_CHARACTERS,
+    separator: str = "",
+    text_field: str = "",
+    encoding: str = "utf-8",
+    on_progress: Progress | None = None,
+    on_notice: Notice | None = None,
+) -> Corpus:
+    """Return the corpus in the folder; built there if nothing is.
+
+    A corpus that is there stays as it is when its text changes, and a notice says so.
 
     Args:
         sources: "python", files, globs, or "hf:NAME[:CONFIG:SPLIT]".
-        folder: Of this corpus alone. A second process that wants the same waits for the first.
+        folder: Of this corpus alone.
         tokenizer: "bytes" or "bpe-VOCAB".
         validation: Share of the bytes held out, by whole documents, in (0, 1).
         seed: Of the documents' order and sides.
-        on_progress: Told what is being done and how far that is, in [0, 1].
+        min_characters: Documents of fewer non-blank characters are excluded.
+        separator: Text between documents; empty for none.
+        text_field: The field or column of the text; empty for "text", or the only other usual name.
+        encoding: Of text files and JSON lines, as Python names it.
+        on_progress: Called with what is being done and how far that is, in [0, 1].
+        on_notice: Called with a sentence if the text has changed since the corpus was built.
 
     Raises:
         CorpusError: Text that is missing, empty, damaged, not text or too little.
         StoreError: No space, a read-only place, a damaged corpus in the folder, or another one.
-        UsageError: No such tokenizer.
+        UsageError: No such tokenizer or encoding.
         MissingExtraError: A package that the tokenizer or a source needs.
     """
-    request: Request = {"sources": tuple(sources), "tokenizer": tokenizer, "validation": validation, "seed": seed}
-    try:
-        if _aside.is_there(folder):
-            return _as_requested(load(folder), request)
-        _build(folder, request, _seldom(on_progress))
-    except OSError as error:
-        raise files.in_words(error, folder) from error
-    return _as_requested(load(folder), request)
+    request = Request(
+        sources=tuple(sources),
+        tokenizer=tokenizer,
+        validation=validation,
+        seed=seed,
+        min_characters=min_characters,
+        separator=separator,
+        text_field=text_field,
+        encoding=encoding,
+    )
+    found = find(request, folder=folder, on_notice=on_notice)
+    if found is None:
+        return build(request, folder=folder, on_progress=on_progress)
+    keep_names(found)  # the next call need not read all the text again
+    return found
 
 
-def find(sources: tuple[str, ...], *, folder: Path, tokenizer: str, validation: float, seed: int) -> Corpus | None:
+def find(request: Request, *, folder: Path, on_notice: Notice | None = None) -> Corpus | None:
     """Return the corpus in the folder, or None if nothing is there; nothing is written into it.
 
-    Where the sources have other names, the text is read again and compared. `keep_names` spares that from then on.
+    Where the sources have other names, their content is compared. `keep_names` spares that from then on.
 
     Args:
-        sources: As `prepare`, and so for all others.
-        folder: As there.
-        tokenizer: As there.
-        validation: As there.
-        seed: As there.
+        request: The corpus that is wanted.
+        folder: Where it may be.
+        on_notice: Called with a sentence if the text has changed since the corpus was built.
 
     Raises:
         CorpusError: As `prepare`.
         StoreError: A damaged corpus is in the folder, or another one.
     """
-    request: Request = {"sources": tuple(sources), "tokenizer": tokenizer, "validation": validation, "seed": seed}
+    _decode.check(request.encoding)
     try:
-        return _as_requested(load(folder), request, keep=False) if _aside.is_there(folder) else None
+        return _as_requested(load(folder), request, on_notice or (lambda _: None)) if _aside.is_there(folder) else None
     except OSError as error:
         raise files.in_words(error, folder) from error
 
 
+def build(request: Request, *, folder: Path, known: Collection[str] = (), on_progress: Progress | None = None) -> Corpus:
+    """Build a corpus in a folder that has none, in memory for a few documents however long the text.
+
+    Args:
+        request: The corpus that is wanted.
+        folder: A second process that builds there waits for the first, and finds its corpus.
+        known: Digests of corpora that runs were trained on. If the text gives one of them by the rules of format 1, that one is built.
+        on_progress: Called with what is being done and how far that is, in [0, 1].
+
+    Raises:
+        CorpusError: As `prepare`, and so for all others.
+        StoreError: As there.
+        UsageError: As there.
+        MissingExtraError: As there.
+    """
+    _decode.check(request.encoding)
+    try:
+        _build(folder, request, _seldom(on_progress), known=known)
+    except OSError as error:
+        raise files.in_words(error, folder) from error
+    return _as_requested(load(folder), request, lambda _: None)
+
+
 def keep_names(corpus: Corpus) -> None:
-    """Write the sources by which a corpus was found, if they are not those that it was built from.
+    """Write the sources and keys by which a corpus was found, if they are not those that it was built from, and the times of its files.
 
     Raises:
         StoreError: The file cannot be written.
     """
     kept = json.loads(files.read(corpus.folder / META))
-    if kept["sources"] != list(corpus.sources):
-        files.write(corpus.folder / META, (json.dumps(corpus.model_dump(mode="json"), indent=1) + "\n").encode())
+    wanted = corpus.model_dump(mode="json")
+    renamed = any(kept.get(key, wanted[key]) != wanted[key] for key in _READING)
+    then = _stamps.read(corpus.folder)
+    if not renamed and then is None:
+        return
+    try:
+        found = _stamps.compare(then or {}, locate(corpus.sources).origins)
+    except CorpusError:  # the text is not there any more
+        return
+    if renamed:
+        files.write(corpus.folder / META, _meta(corpus))
+    if then is not None and (renamed or found.same) and found.stamps != then:
+        _stamps.write(corpus.folder, _stamps.complete(found.stamps, corpus.sources))
 
 
-def _as_requested(corpus: Corpus, request: Request, *, keep: bool = True) -> Corpus:
-    differ = [f"{key} {getattr(corpus, key)!r} instead of {value!r}" for key, value in request.items() if getattr(corpus, key) != value]
+def _as_requested(corpus: Corpus, request: Request, notice: Notice) -> Corpus:
+    """Return the corpus that is there if it is the one of the request."""
+    request = _in_format_of(corpus, request)
+    differ = [key for key in (*_SHARDS, *_READING) if getattr(corpus, key) != getattr(request, key)]
     if not differ:
+        _notice_changes(corpus, notice)
         return corpus
-    renamed = _renamed(corpus, request, keep=keep)
-    if renamed is None:
-        what = f"{corpus.folder} holds another corpus, with {', '.join(differ)}, and runs may have been trained on it"
+    reading = {key: getattr(request, key) for key in _READING}
+    if set(differ) & set(_SHARDS) or not (_same_files(corpus, request, differ) or _same_shards(corpus, request)):
+        values = ", ".join(f"{key} {getattr(corpus, key)!r} instead of {getattr(request, key)!r}" for key in differ)
+        what = f"{corpus.folder} holds another corpus, with {values}, and runs may have been trained on it"
         raise StoreError(f"{what}. Give the study another name, or delete that folder to have it rebuilt.")
-    return renamed
+    return corpus.model_copy(update=reading)
 
 
-def _renamed(corpus: Corpus, request: Request, *, keep: bool) -> Corpus | None:
-    """Return the corpus by the names of the request, if those lead to the same shards, as after a study has moved; else None."""
-    if any(getattr(corpus, key) != request[key] for key in request if key != "sources"):
-        return None
-    with contextlib.ExitStack() as stack:
-        place = corpus.folder.parent if keep else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isoflop-")))
-        again = place / f".{corpus.folder.name}.again-{os.getpid()}"
-        stack.callback(shutil.rmtree, again, ignore_errors=True)
+def _in_format_of(corpus: Corpus, request: Request) -> Request:
+    """Return the request by the rules that the corpus was built by. Those of format 1 knew no `min_characters`, so its default leaves them as they were."""
+    if corpus.format == 1 and request.min_characters == MIN_CHARACTERS:
+        request = replace(request, min_characters=_FORMAT_1_CHARACTERS)
+    return replace(request, format=corpus.format)
+
+
+def _notice_changes(corpus: Corpus, notice: Notice) -> None:
+    try:
+        origins = locate(corpus.sources).origins
+        then = _stamps.read(corpus.folder)
+        if then is None:
+            newer = _stamps.newer(corpus.folder, origins)
+            what = f"{len(newer)} of its files are newer than the corpus (the first: {newer[0]})" if newer else ""
+        else:
+            found = _stamps.compare(then, origins)
+            what = "" if found.same else str(found)
+    except CorpusError as error:
+        what = f"it is not there any more: {error}"
+    if what:
+        notice(
+            f"the text has changed since the corpus in {corpus.folder} was built: {what.rstrip('.')}. The corpus is used as it was built, "
+            "so that all runs have the same text. To train on the new text, give the study another name."
+        )
+
+
+def _same_files(corpus: Corpus, request: Request, differ: list[str]) -> bool:
+    """Return whether the sources have other names and the same content, as after a study has moved."""
+    then = _stamps.read(corpus.folder)
+    return differ == ["sources"] and then is not None and _stamps.compare(then, locate(request.sources).origins).same
+
+
+def _same_shards(corpus: Corpus, request: Request) -> bool:
+    """Return whether the request leads to the same shards; the text is read again for that."""
+    with tempfile.TemporaryDirectory(prefix="isoflop-") as place:
+        again = Path(place) / "data"
         _build(again, request, _seldom(None))
-        found = load(again)
-        if found.digest != corpus.digest:
-            return None
-        if keep:  # the next call need not read all the text again
-            files.write(corpus.folder / META, (again / META).read_bytes())
-        return found.model_copy(update={"folder": corpus.folder})
+        return load(again).digest == corpus.digest
 
 
-def _build(folder: Path, request: Request, report: Progress) -> None:
-    vocab = ids.check(request["tokenizer"])
-    origins = locate(request["sources"])
+def _build(folder: Path, request: Request, report: Progress, *, known: Collection[str] = ()) -> None:
+    vocab = ids.check(request.tokenizer)
+    located = locate(request.sources)
     with _aside.building(folder) as aside:
-        if aside is not None:
-            spooled, dropped = _read(origins, aside / "spool", request, report)
-            _write(spooled, aside, {**request, "dropped": dropped}, vocab=vocab, report=report)
+        if aside is None:
+            return
+        corpus = _make(aside, located, request, vocab=vocab, report=report)
+        earlier = replace(request, format=1, min_characters=_FORMAT_1_CHARACTERS)
+        if known and corpus.digest not in known and earlier.options == replace(request.options, cut_records=False):
+            with suppress(CorpusError):
+                if _make(aside, located, earlier, vocab=vocab, report=report).digest in known:
+                    return
+            _make(aside, located, request, vocab=vocab, report=report)
+
+
+def _make(aside: Path, located: Located, request: Request, *, vocab: int | None, report: Progress) -> Corpus:
+    """Read the text and write its corpus into an empty folder, or over one that was made there before."""
+    read = _read(located, aside / "spool", request, report)
+    return _write(read, aside, request, vocab=vocab, report=report)
 
 
 def _seldom(on_progress: Progress | None) -> Progress:
-    """Reports each hundredth, not each document."""
-    told: dict[str, int] = {}
+    """Return a report of each hundredth, not of each document."""
+    reported: dict[str, int] = {}
 
     def report(what: str, fraction: float) -> None:
         hundredth = int(min(fraction, 1.0) * 100)
-        if on_progress is not None and hundredth > told.get(what, -1):
-            told[what] = hundredth
+        if on_progress is not None and hundredth > reported.get(what, -1):
+            reported[what] = hundredth
             on_progress(what, hundredth / 100)
 
     return report
 
 
-def _read(origins: tuple[File | HubDataset, ...], path: Path, request: Request, report: Progress) -> tuple[Documents, Mapping[str, int]]:
-    total = max(sum(origin.size for origin in origins), 1)
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Text that has been read."""
+
+    documents: Documents
+    excluded: dict[str, Exclusion]
+    marks: dict[str, int]
+    stamps: _stamps.Stamps
+
+
+def _read(located: Located, path: Path, request: Request, report: Progress) -> Read:
+    total = max(sum(origin.size for origin in located.origins), 1)
     before = 0
+    marks: Counter[str] = Counter()
+    stamps: dict[str, _stamps.Stamp] = {}
     with path.open("w+b") as file:
         spool = Spool(file)
-        for origin in origins:
-            for done in _add(spool, origin):
+        for excluded in located.excluded:
+            spool.exclude(excluded)
+        for origin in located.origins:
+            stamp = None if isinstance(origin, HubDataset) else _stamps.take(origin)
+            for done in _add(spool, origin, request, marks):
                 report("reading", (before + done) / total)
             before += origin.size
-        spooled = spool.finish(path, validation=request["validation"], seed=request["seed"])
+            if stamp and not isinstance(origin, HubDataset):
+                stamps[_decode.shown(origin.path)] = _stamps.digested(origin, stamp)
+        spooled = spool.finish(path, validation=request.validation, seed=request.seed, nearest=request.format > 1)
     if len(spooled) < 2:
-        left_out = ", ".join(f"{n} {reason}" for reason, n in spool.dropped.items()) or "none"
-        named = ", ".join(request["sources"])
-        what = (
-            f"the corpus ({named}) has {len(spooled)} document{'s' * (len(spooled) != 1)} of {NEAR_EMPTY} or more non-blank characters (left out: {left_out})"
-        )
-        raise CorpusError(f"{what}, but one is needed to train on and another to measure on. Give more files, or one of over 64 kB.")
+        raise _too_little(spooled, spool, request)
     report("reading", 1.0)
-    return spooled, dict(sorted(spool.dropped.items()))
+    return Read(documents=spooled, excluded=dict(sorted(spool.excluded.items())), marks=dict(marks), stamps=stamps)
 
 
-def _add(spool: Spool, origin: File | HubDataset) -> Iterator[int]:
-    """Add the documents of one origin; after each, how many bytes of its file have been read."""
+def _too_little(spooled: Documents, spool: Spool, request: Request) -> CorpusError:
+    reasons = ", ".join(f"{entry.documents:,} {reason}, {size(entry.bytes)} ({'; '.join(entry.first)})" for reason, entry in spool.excluded.items())
+    what = f"the corpus ({', '.join(request.sources)}) has {numbered(len(spooled), 'document')} of {request.min_characters} or more non-blank characters"
+    return CorpusError(
+        f"{what} (excluded: {reasons or 'none'}), but one is needed to train on and another to measure on. Give more files, or one of over 64 kB."
+    )
+
+
+def _add(spool: Spool, origin: Origin, request: Request, marks: Counter[str]) -> Iterator[int]:
+    """Add the documents of one origin; yield after each how many bytes of its file have been read."""
     if isinstance(origin, HubDataset):
-        for text in origin.documents():
-            spool.add(text)
+        for item in origin.documents(request.options):
+            _add_one(spool, item, marks, least=request.min_characters)
             yield 0
         return
-    mark = spool.mark()
+    options = replace(request.options, encoding="utf-8") if origin.whole else request.options
+    mark, marks_before = spool.mark(), marks.copy()
     try:
         with origin.open() as raw:
-            for text in documents(origin.path, raw, whole=origin.whole):
-                spool.add(text)
+            for item in documents(origin.path, raw, whole=origin.whole, options=options):
+                if request.format == 1 and isinstance(item, Excluded) and item.reason in {_decode.NOT_UTF8, _decode.NUL}:
+                    raise NotTextError(origin.path, "not text", f"{item.where}: {item.reason}")  # noqa: TRY301  # format 1 excluded whole files
+                _add_one(spool, item, marks, least=max(request.min_characters, origin.least))
                 yield raw.tell()
-    except NotTextError:
+    except NotTextError as error:
         if origin.named:
             raise
         spool.rollback(mark)
-        spool.dropped["binary"] += 1
+        marks.clear()
+        marks.update(marks_before)
+        spool.exclude(Excluded(f"file that is {error.reason}", origin.size, _decode.shown(origin.path)))
 
 
-def _write(spooled: Documents, aside: Path, meta: Mapping[str, Any], *, vocab: int | None, report: Progress) -> None:
-    """Tokenizer, shards and meta.json; removes the spool."""
+def _add_one(spool: Spool, item: Document | Excluded, marks: Counter[str], *, least: int) -> None:
+    if isinstance(item, Excluded):
+        spool.exclude(item)
+    elif content := spool.add(item, least=least):
+        marks.update(mark.decode() for mark in _MARKS.findall(content))
+
+
+def _write(read: Read, aside: Path, request: Request, *, vocab: int | None, report: Progress) -> Corpus:
+    """Write tokenizer, shards, stamps and meta.json, and remove the spool."""
+    spooled = read.documents
     tokenizer: ids.Tokenizer = ids.Bytes()
     if vocab is not None:
         report("training the tokenizer", 0.0)
@@ -192,7 +352,7 @@ def _write(spooled: Documents, aside: Path, meta: Mapping[str, Any], *, vocab: i
     sides: tuple[Side, ...] = ("val", "train")
     for side in sides:
         path = aside / f"{side}.bin"
-        tokens[f"{side}_tokens"], sha256[path.name] = _shard(path, tokenizer.encode(_told(spooled, side, report)))
+        tokens[f"{side}_tokens"], sha256[path.name] = _shard(path, tokenizer.encode(_reported(spooled, side, report)))
     spooled.path.unlink()
     corpus = Corpus(
         folder=aside,
@@ -201,15 +361,23 @@ def _write(spooled: Documents, aside: Path, meta: Mapping[str, Any], *, vocab: i
         documents=len(spooled),
         val_documents=spooled.val,
         bytes=spooled.size,
+        val_bytes=spooled.val_size,
+        excluded=read.excluded,
+        marks=read.marks,
         sha256=sha256,
-        **meta,
+        **asdict(request),
         **tokens,
     )
-    (aside / META).write_text(json.dumps(corpus.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
-    _finished(aside / META)
+    _stamps.write(aside, read.stamps)
+    files.write(aside / META, _meta(corpus))
+    return corpus
 
 
-def _told(spooled: Documents, side: Side, report: Progress) -> Iterator[bytes]:
+def _meta(corpus: Corpus) -> bytes:
+    return (json.dumps(corpus.model_dump(mode="json"), indent=1) + "\n").encode()
+
+
+def _reported(spooled: Documents, side: Side, report: Progress) -> Iterator[bytes]:
     written = 0 if side == "val" else spooled.val_size
     for text in spooled.texts(side):
         yield text
@@ -218,7 +386,7 @@ def _told(spooled: Documents, side: Side, report: Progress) -> Iterator[bytes]:
 
 
 def _shard(path: Path, blocks: Iterable[NDArray[np.unsignedinteger]]) -> tuple[int, str]:
-    """Write the blocks; how many tokens they are, and their SHA-256."""
+    """Write the blocks; return how many tokens they are, and their SHA-256."""
     digest, tokens = hashlib.sha256(), 0
     with path.open("wb") as file:
         for block in blocks:
@@ -232,7 +400,7 @@ def _shard(path: Path, blocks: Iterable[NDArray[np.unsignedinteger]]) -> tuple[i
 
 
 def _finished(path: Path) -> str:
-    """Make a file outlive a power cut; its SHA-256."""
+    """Make a file outlive a power cut; return its SHA-256."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from isoflop.data import tokenizer as ids
-from isoflop.data.spool import Side
+from isoflop.data.spool import Exclusion, Side
 from isoflop.errors import CorpusError, StoreError
 
 META = "meta.json"
@@ -28,25 +28,37 @@ class Corpus(BaseModel):
     digest: str  # 16 hex digits
     sources: tuple[str, ...]
     tokenizer: str
-    validation: float  # share of the bytes that was asked for
+    validation: float  # share of the bytes to hold out, as the study has it
     seed: int  # of the documents' order and sides
     vocab: PositiveInt
+    min_characters: NonNegativeInt = 32  # this default and those below are what corpora of format 1 were built with
+    separator: str = ""
+    text_field: str = ""
+    encoding: str = "utf-8"
     documents: PositiveInt
     val_documents: PositiveInt  # of these
     bytes: PositiveInt  # UTF-8, of all documents
+    val_bytes: NonNegativeInt = 0  # of these; 0 where format 1 does not say
     train_tokens: PositiveInt  # the end of a document is a token too
     val_tokens: PositiveInt
-    dropped: Mapping[str, NonNegativeInt]  # documents left out, by reason
+    excluded: Mapping[str, Exclusion] = {}  # by reason
+    marks: Mapping[str, NonNegativeInt] = {}  # how often the text has what looks like a separator
+    dropped: Mapping[str, NonNegativeInt] = Field({}, exclude_if=lambda value: not value)  # documents excluded, by reason, as format 1 counts them
     sha256: Mapping[str, str]  # of each file beside meta.json
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
+
+    @property
+    def held_out(self) -> float:
+        """Share of the text that is for validation: of the bytes, or of the tokens where the bytes are not known."""
+        return self.val_bytes / self.bytes if self.val_bytes else self.val_tokens / (self.train_tokens + self.val_tokens)
 
     def tokens(self, side: Side) -> NDArray[np.unsignedinteger]:
-        """The shard of one side, memory-mapped, shape (tokens,)."""
+        """Return the shard of one side, memory-mapped, shape (tokens,)."""
         return np.memmap(self.folder / f"{side}.bin", dtype=ids.dtype(self.vocab), mode="r").view(np.ndarray)
 
 
 def load(folder: Path) -> Corpus:
-    """The corpus in a folder, every byte of it checked against its digest.
+    """Read the corpus in a folder, every byte of it checked against its digest.
 
     Raises:
         StoreError: There is none, or it is not what was built.
@@ -59,7 +71,7 @@ def load(folder: Path) -> Corpus:
     except FileNotFoundError as error:
         raise _damaged(folder, f"{error.filename} is not there") from None
     except OSError as error:
-        raise StoreError(f"the corpus in {folder} cannot be read: {error}. Mend that, then start again to go on.") from None
+        raise StoreError(f"the corpus in {folder} cannot be read: {error}. Make it readable, then run the same command again.") from None
     except ValidationError as error:
         raise _damaged(folder, f"{META}: {'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}") from None
     except (ValueError, TypeError) as error:
@@ -70,12 +82,12 @@ def load(folder: Path) -> Corpus:
 
 
 def digest_of(sha256: Mapping[str, str], vocab: int) -> str:
-    """Sixteen hex digits over the files of a corpus and the vocabulary."""
+    """Return sixteen hex digits over the files of a corpus and the vocabulary."""
     return hashlib.sha256(json.dumps([vocab, sorted(sha256.items())]).encode()).hexdigest()[:16]
 
 
 def windows(corpus: Corpus, context: int) -> int:
-    """How many training windows of `context` + 1 tokens there are at stride `context`.
+    """Return how many training windows of `context` + 1 tokens there are at stride `context`.
 
     Raises:
         CorpusError: Fewer than two.
@@ -87,7 +99,7 @@ def windows(corpus: Corpus, context: int) -> int:
 
 
 def epochs(corpus: Corpus, tokens: int, context: int) -> float:
-    """How many times a run of so many tokens reads the training text.
+    """Return how many times a run of so many tokens reads the training text.
 
     Raises:
         CorpusError: As `windows`.
@@ -96,7 +108,7 @@ def epochs(corpus: Corpus, tokens: int, context: int) -> float:
 
 
 def validation_windows(corpus: Corpus, *, tokens: int, context: int) -> NDArray[np.unsignedinteger]:
-    """The validation windows of `context` + 1 tokens that `tokens` pay for, spread evenly over the whole set: shape (tokens // context, context + 1).
+    """Return the validation windows of `context` + 1 tokens that `tokens` pay for, spread evenly over the whole set: shape (tokens // context, context + 1).
 
     The set's start alone would be a handful of documents.
 
@@ -116,7 +128,7 @@ def validation_windows(corpus: Corpus, *, tokens: int, context: int) -> NDArray[
 
 
 def validation_bytes(corpus: Corpus, *, tokens: int, context: int) -> int:
-    """Bytes of UTF-8 that the targets of `validation` stand for: total loss / ln 2 / this is bits per byte.
+    """Return the bytes of UTF-8 that the targets of `validation` stand for: total loss / ln 2 / this is bits per byte.
 
     The end of a document stands for no bytes, with either tokenizer, though predicting it costs.
 
@@ -129,7 +141,7 @@ def validation_bytes(corpus: Corpus, *, tokens: int, context: int) -> int:
 
 
 def _size(corpus: Corpus, name: str) -> int | None:
-    """Bytes that a shard must have; None for the tokenizer."""
+    """Return the bytes that a shard must have; None for the tokenizer."""
     tokens = {"train.bin": corpus.train_tokens, "val.bin": corpus.val_tokens}.get(name)
     return None if tokens is None else tokens * ids.dtype(corpus.vocab).itemsize
 

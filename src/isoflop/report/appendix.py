@@ -83,6 +83,7 @@ def left_out(results: Results) -> Table:
     rows += [_row(NAMES.get(approach, approach), reason) for approach, reason in results.left_out_fits]
     rows += [_row(f"budget {units.flops(p.flops)}", f"not in Approach 2: {p.note}") for fit in results.fits for p in fit.profiles if not p.interior]
     rows += [_row(f"{n:,} documents", reason) for reason, n in sorted(results.corpus.dropped.items()) if n]
+    rows += [_row(f"{e.documents:,} document{'s' * (e.documents != 1)}, {units.size(e.bytes)}", reason) for reason, e in results.corpus.excluded.items()]
     return Table(
         title="What was left out, and why", head=("what", "why"), rows=tuple(rows), words=frozenset({0, 1}), note="" if rows else "Nothing was left out."
     )

@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Tag,
@@ -101,6 +102,10 @@ class Study(BaseModel):
         examples=[("books/*.txt",)],
         description='"python" (the standard library\'s source), files and globs, or "hf:NAME" for a dataset on the Hugging Face hub',
     )
+    text_field: str = Field("", examples=["body"], description='field or column of the text in JSONL and Parquet; "" is "text", or the only other usual name')
+    separator: str = Field("", examples=["<|endoftext|>"], description='text between documents, such as "<|endoftext|>"; "" if nothing is')
+    min_characters: NonNegativeInt = Field(1, description="documents of fewer characters that are not blank are excluded")
+    encoding: str = Field("utf-8", examples=["latin-1"], description="of text files and JSONL, as Python names it; UTF-16 with a byte order mark needs no name")
     validation: float = Field(0.05, gt=0, lt=0.5, description="share of the text held out, by whole documents")
     tokenizer: str = Field("bytes", pattern=r"^(bytes|bpe-[1-9][0-9]*)$", examples=["bpe-4096"], description='"bytes", or "bpe-VOCAB" trained on the corpus')
     arch: str = Field("llama", json_schema_extra=_menu("isoflop.arch"), description='family of models: "gopher" (the paper\'s) or "llama"')
@@ -242,6 +247,8 @@ def example() -> Study:
 
 
 def _anchored(entry: str, folder: Path) -> str:
+    if entry.startswith("~/"):
+        return str(Path(entry).expanduser())
     if entry == "python" or entry.startswith("hf:") or Path(entry).is_absolute():
         return entry
     path = str((folder / entry).absolute())
