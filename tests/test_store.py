@@ -1,9 +1,11 @@
 """The store: each run once, whatever dies, and nothing damaged taken for sound."""
 
+import contextlib
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -359,7 +361,8 @@ def test_a_lost_database_is_rebuilt(tmp_path):
     for part in tmp_path.glob("runs.sqlite*"):
         part.unlink()
     with Store(tmp_path) as store, store.lock() as notes:
-        assert notes == ()
+        (note,) = notes
+        assert "rebuilt" in note
         assert store.records() == before
         assert [(row.id, row.status) for row in store.rows()] == rows
         assert store.claim("test", lease=60).spec == waiting
@@ -407,6 +410,215 @@ def test_a_damage_that_sqlite_cannot_spell_loses_no_finished_run(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREAT\xff TABLE"))  # SQLite's complaint quotes it, and is then not UTF-8
     with Store(tmp_path) as store, store.lock():
         assert [r.status for r in store.records()] == ["ok", "ok"]
+
+
+def after_a_flip(folder: Path, whole: bytes, bit: int) -> None:
+    """Open a study with a flipped bit in its database, and use it; a sound table or a rebuilt one has the same runs."""
+    for part in folder.glob("runs.sqlite*"):
+        part.unlink()
+    data = bytearray(whole)
+    data[bit // 8] ^= 1 << bit % 8
+    (folder / "runs.sqlite").write_bytes(data)
+    with Store(folder) as store, store.lock() as notes:
+        assert [(row.spec.seed, row.status, row.current) for row in store.rows()] == [(0, "ok", False), (1, "ok", True), (2, mine(notes), True)]
+        claim = store.claim("test", lease=60)
+        assert store.renew(claim, lease=60)
+        assert store.release(claim, reason="stopped")
+    assert bool(notes) == any(folder.glob("runs.sqlite.broken-*"))  # a rebuild is always said
+
+
+def mine(notes: tuple[str, ...]) -> str:
+    return "pending" if notes else "interrupted"
+
+
+@pytest.fixture(scope="module")
+def study_to_damage(tmp_path_factory) -> tuple[Path, bytes]:
+    """A study with a run of an older design, a finished one and an interrupted one, and the bytes of its database."""
+    folder = tmp_path_factory.mktemp("damaged")
+    finished_study(folder, 2)
+    with Store(folder) as store:
+        store.add([spec_of(seed=1), spec_of(seed=2)], instead_of=("isoflop",))
+        store.release(store.claim("test", lease=60), reason="stopped")
+    assert not any(folder.glob("runs.sqlite-*"))
+    return folder, (folder / "runs.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "bits", [pytest.param(range(0, 100 * 8, 9), id="header"), pytest.param(60, id="anywhere"), pytest.param(8000, id="many", marks=pytest.mark.slow)]
+)
+def test_after_any_flipped_bit_of_the_database_the_study_is_whole_and_a_rebuild_is_said(study_to_damage, bits):
+    folder, whole = study_to_damage
+    for bit in bits if isinstance(bits, range) else random.Random(bits).sample(range(8 * len(whole)), bits):
+        after_a_flip(folder, whole, bit)
+        for kept in folder.glob("runs.sqlite.broken-*"):
+            kept.unlink()
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"    reason TEXT", b"    qeason TEXT"), (b"'failed'))", b"'gailed'))"), (b"lease_until REAL", b"lease_untim REAL")])
+def test_a_damaged_schema_is_rebuilt(tmp_path, old, new):
+    finished_study(tmp_path)
+    path = tmp_path / "runs.sqlite"
+    assert path.read_bytes().count(old) == 1
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with Store(tmp_path) as store, store.lock() as notes:
+        assert "rebuilt" in notes[0]
+        assert statuses(store) == ["ok"] * 3
+
+
+def test_a_run_that_a_flip_takes_out_of_the_design_is_put_back(tmp_path):
+    finished_study(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db:
+        db.execute("UPDATE runs SET current = 0 WHERE position = 1")
+        db.commit()
+    with Store(tmp_path) as store:
+        assert "specs.json" in store.notes[0]
+        assert len(store.records()) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", b'{"runs": NaN}', b"[" * 100_000])
+def test_a_damaged_list_of_runs_is_written_anew_and_said(tmp_path, damage):
+    finished_study(tmp_path)
+    sound = (tmp_path / "specs.json").read_bytes()
+    for data in (damage, sound.replace(b'"current": true', b'"current": false', 1)):
+        (tmp_path / "specs.json").write_bytes(data)
+        with Store(tmp_path) as store, store.lock() as notes:
+            assert notes == ("specs.json was damaged or gone; it was written anew from runs.sqlite.",)
+            assert len(store.records()) == 3
+        assert (tmp_path / "specs.json").read_bytes() == sound
+
+
+def test_a_list_of_an_earlier_version_has_no_digest_and_is_read(tmp_path):
+    specs = finished_study(tmp_path)
+    fields = json.loads((tmp_path / "specs.json").read_text())
+    del fields["sha256"]
+    (tmp_path / "specs.json").write_text(json.dumps(fields))
+    (tmp_path / "runs.sqlite").unlink()
+    with Store(tmp_path) as store:
+        assert [row.spec for row in store.rows() if row.current] == specs
+
+
+def number(digits: int) -> bytes:
+    return b'"tokens": ' + b"9" * digits
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"tokens": 640', number(400)), (b'"tokens": 640', number(5000)), (b'"loss": 2.5', b'"loss": NaN'), (b'"loss": 2.5', b'"loss": 1e999')]
+)
+def test_numbers_that_json_or_python_does_not_have_are_damage(tmp_path, old, new):
+    specs = finished_study(tmp_path)
+    path = tmp_path / "runs" / specs[1].id / files.RECORD
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(StoreError, match="is damaged"):
+        files.read_record(path.parent)
+    with Store(tmp_path) as store, store.lock() as notes:
+        assert "is damaged" in notes[0]
+        assert statuses(store) == ["ok", "pending", "ok"]
+
+
+def test_numbers_of_hundreds_of_digits_with_the_right_digest_are_damage(tmp_path):
+    specs = finished_study(tmp_path)
+    path = tmp_path / "runs" / specs[1].id / files.RECORD
+    fields = json.loads(path.read_text())
+    del fields["sha256"]
+    fields["spec"]["tokens"] = 10**400
+    path.write_bytes(files.sign(fields))
+    with pytest.raises(StoreError, match="is damaged"):
+        files.read_record(path.parent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes the rights of another user")
+def test_a_record_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(tmp_path):
+    specs = finished_study(tmp_path)
+    record = tmp_path / "runs" / specs[0].id / files.RECORD
+    before = record.read_bytes()
+    code = f"""
+        import os, resource
+        from pathlib import Path
+        from isoflop.store import Store
+        with Store(Path({str(tmp_path)!r})) as store:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+            with store.lock():
+                pass
+    """
+    assert "too many" in run_python(code).stderr.splitlines()[-1]
+    assert record.read_bytes() == before
+    with Store(tmp_path) as store, store.lock() as notes:
+        assert notes == ()
+        assert statuses(store) == ["ok"] * 3
+
+
+# --- what is not the study's
+
+
+def test_what_the_dead_left_half_written_is_removed_and_what_the_living_write_is_not(tmp_path):
+    specs = finished_study(tmp_path)
+    code = f"""
+        import os, sys, threading, time
+        from pathlib import Path
+        from isoflop.store import files
+        target = Path({str(tmp_path)!r}) / "runs" / {specs[0].id!r} / "record.json"
+        with files._part(target) as (aside, file):
+            print(aside, flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as dead, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as living:
+        parts = [Path(process.stdout.readline().strip()) for process in (dead, living)]
+        dead.kill()
+        dead.wait()
+        assert [part.exists() for part in parts] == [True, True]
+        with Store(tmp_path) as store, store.lock():
+            assert [part.exists() for part in parts] == [False, True]
+        living.kill()
+        living.wait()
+    (tmp_path / ".study.toml.0123abcd.part").touch()  # an earlier version did not lock them
+    with Store(tmp_path) as store, store.lock():
+        assert list(tmp_path.rglob("*.part")) == []
+
+
+@pytest.fixture
+def precious(tmp_path) -> Path:
+    """A folder of somebody's, with a file."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    (folder / "worker-1.log").write_text("thesis")
+    return folder
+
+
+def linked(study: Path, name: str, precious: Path) -> None:
+    place = study / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(precious if name in {"runs", "logs", "trunks"} or place.parent.name == "runs" else precious / "worker-1.log")
+
+
+@pytest.mark.parametrize("name", ["study.lock", "runs", "logs", "trunks", "runs/ID", "runs.sqlite", "runs.sqlite-wal"])
+def test_nothing_is_written_through_a_link_inside_a_study(tmp_path, precious, name):
+    specs = finished_study(tmp_path / "study")
+    linked(tmp_path / "study", name.replace("ID", specs[0].id), precious)
+    with pytest.raises(StoreError, match="is a symbolic link"), Store(tmp_path / "study") as store, store.lock():
+        pass
+    assert [(path.name, path.read_text()) for path in precious.iterdir()] == [("worker-1.log", "thesis")]
+
+
+def test_a_lock_that_is_another_name_of_a_file_leaves_that_file_as_it_is(tmp_path, precious):
+    finished_study(tmp_path / "study")
+    (tmp_path / "study/study.lock").unlink(missing_ok=True)
+    os.link(precious / "worker-1.log", tmp_path / "study/study.lock")
+    with Store(tmp_path / "study") as store, store.lock():
+        pass
+    assert (precious / "worker-1.log").read_text() == "thesis"
+
+
+def test_a_study_folder_that_is_a_link_itself_is_used(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    finished_study(tmp_path / "link")
+    with Store(tmp_path / "real") as store, store.lock() as notes:
+        assert (notes, statuses(store)) == ((), ["ok"] * 3)
 
 
 def test_a_database_is_not_replaced_under_a_living_driver(tmp_path):

@@ -3,6 +3,7 @@
 import functools
 import os
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ class Workspace:
     def __init__(self, study: Study, *, folder: Path) -> None:
         self.study = study
         self.folder = folder
+        self._noted: set[str] = set()
 
     def prepare(self, on_progress: Callable[[str, float], None] | None = None, *, on_notice: Callable[[str], None] | None = None) -> Corpus:
         """Return the study's text as tokens, which are built once, in a folder that has none.
@@ -385,7 +387,13 @@ class Workspace:
             raise StoreError(f"nothing was trained in {self.folder} yet. Run `isoflop train` first.")
 
     def _look(self) -> Store:
-        return Store(self.folder, read_only=True)
+        """Return the store, to be read; what is damaged there is said once, on stderr."""
+        store = Store(self.folder, read_only=True)
+        for note in store.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                sys.stderr.write(f"{note}\n")
+        return store
 
     def runs(self) -> Runs:
         """Return the sweep's finished runs as columns.

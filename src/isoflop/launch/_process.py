@@ -41,9 +41,10 @@ class Process:
         self.heard = time.monotonic()
         self._rest = b""
         self.log = log
-        files.make_folder(log.parent)
+        files.own_folder(log.parent)
+        files.remove(log)  # whatever it is a name of stays as it is
         try:
-            with log.open("wb") as stderr:
+            with log.open("xb") as stderr:
                 # its own process group: Ctrl-C is for the driver, which then asks its workers to stop
                 self._process = subprocess.Popen(  # noqa: S603  # ourselves
                     [sys.executable, "-P", "-m", f"{__package__}._worker", str(corpus_folder)],

@@ -24,7 +24,6 @@ from typing import Self
 
 import numpy as np
 
-from isoflop.errors import StoreError
 from isoflop.runs import Clock, Curve, Group, RunRecord, RunSpec
 from isoflop.store import _database, _recovery, _snapshot, _table, _trunks, files
 from isoflop.store._database import owner
@@ -53,17 +52,22 @@ class Store:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder if read_only else files.make_folder(folder)
         self.notes: tuple[str, ...] = ()
+        self._filled = 0  # runs that a new table was filled with
         with _database.worded(self.folder):
             if read_only:
-                self._db, note = _snapshot.connect(folder, self._fill)
+                self._db, note = _snapshot.connect(folder, self._fill, self._agrees)
+                if self._filled and not note:
+                    note = f"{folder / _database.NAME} is not there, or empty. The runs were read from the files beside it; the next training rebuilds it."
                 self.notes += (note,) if note else ()
                 return
             try:
-                self._db = _database.connect(self.folder, self._fill)
+                self._db = self._connect()
             except sqlite3.Error as error:
                 if not _database.is_damage(error):
                     raise
                 self._db = self._replace(error)
+            if self._filled and not self.notes:
+                self.notes += (f"{_database.NAME} was not there, or empty. The table of runs was rebuilt from the files beside it.",)
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +86,9 @@ class Store:
             StoreError: Another driver lives; the message says which.
         """
         with _database.driver_lock(self.folder):
+            self._check_links()
             self._settle()
+            files.clear_parts(self.folder, below=("runs", "trunks", "report"))
             yield self.notes
 
     def add(self, specs: Iterable[RunSpec], *, instead_of: Collection[Group] = ()) -> None:
@@ -225,7 +231,7 @@ class Store:
     def _sound(self, row: Row) -> RunRecord | None:
         try:
             return _recovery.verified(self._run(row.id), row.spec)
-        except StoreError:
+        except files.DamageError:
             return None
 
     def _settle(self) -> None:
@@ -238,13 +244,24 @@ class Store:
                 elif row.status == "running":
                     _table.reopen(db, row.id, reason=f"its driver ({row.owner}) died", status="interrupted")
             _trunks.clear(_table.rows(db), self.folder)
+            self._settle_list(db)
+
+    def _settle_list(self, db: sqlite3.Connection) -> None:
+        """Write the list anew where it is damaged."""
+        rows = tuple(_table.rows(db))
+        try:
+            _recovery.listed(self.folder)
+        except files.DamageError:
+            if rows:
+                self.notes += (f"{_recovery.LIST} was damaged or gone; it was written anew from {_database.NAME}.",)
+                _recovery.write_list(self.folder, (_recovery.Listed(row.spec, row.current) for row in rows))
 
     def _recovered(self, db: sqlite3.Connection, row: Row) -> bool:
         """Whether the files hold a sound record of the run, which is then accepted; a damaged one is set aside, and said so."""
         run = self._run(row.id)
         try:
             record = _recovery.finished(run, row.spec)
-        except StoreError as error:
+        except files.DamageError as error:
             aside = _recovery.set_aside(run, "damaged")
             self.notes += (f"{error} Set aside in {aside}.",)
             return False
@@ -255,18 +272,57 @@ class Store:
         return record is not None
 
     def _fill(self, db: sqlite3.Connection) -> None:
-        for listed in _recovery.read_list(self.folder):
+        known = _recovery.read_list(self.folder)
+        self._filled = len(known)
+        for listed in known:
             _table.insert(db, listed.spec, current=listed.current)
             _table.append(db, listed.spec.id)
             try:
                 _table.accept(db, _recovery.verified(self._run(listed.spec.id), listed.spec))
-            except StoreError:
+            except files.DamageError:
                 continue  # not finished, or damaged: `lock` says so
+
+    def _connect(self) -> sqlite3.Connection:
+        db = _database.connect(self.folder, self._fill)
+        try:
+            self._compare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _compare(self, db: sqlite3.Connection) -> None:
+        """Compare the table with the list beside it, which has a digest: a flipped bit may take a run out of the design.
+
+        Raises:
+            sqlite3.DatabaseError: They are not of the same runs.
+        """
+        if self._agrees(db):
+            return
+        with _database.transaction(db):  # another process may be adding runs: its list is written before its transaction ends
+            if not self._agrees(db):
+                raise sqlite3.DatabaseError(f"it does not hold the runs of {_recovery.LIST}")
+
+    def _agrees(self, db: sqlite3.Connection) -> bool:
+        try:
+            listed = _recovery.listed(self.folder)
+        except files.DamageError:
+            return True  # there is nothing to compare with; `lock` writes it anew
+        return [(row.spec.id, row.current) for row in listed] == [(row.id, row.current) for row in _table.rows(db)]
+
+    def _check_links(self) -> None:
+        """Refuse links where the study is to be written."""
+        for name in ("runs", "trunks", "logs"):
+            files.refuse_link(self.folder / name)
+            for place in (self.folder / name).glob("*"):
+                files.refuse_link(place)
+                for inner in place.glob("*") if name == "runs" else ():
+                    files.refuse_link(inner)
 
     def _replace(self, error: sqlite3.Error) -> sqlite3.Connection:
         with _database.driver_lock(self.folder):  # a driver that lives would go on writing into the file that is moved
             try:
-                return _database.connect(self.folder, self._fill)  # another process may have mended it meanwhile
+                return self._connect()  # another process may have repaired it meanwhile
             except sqlite3.Error as again:
                 if not _database.is_damage(again):
                     raise

@@ -1,11 +1,12 @@
 """What the files of a study say by themselves, when the database is lost or a record is damaged."""
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from isoflop.errors import StoreError
+from isoflop.errors import UnknownNameError
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.store import files
 
@@ -20,17 +21,20 @@ class Listed(NamedTuple):
 
 
 def write_list(folder: Path, listed: Iterable[Listed]) -> None:
-    """Write down, beside the database, what is to be trained and in which order."""
+    """Write beside the database what is to be trained and in which order."""
     rows = [{"current": row.current, "spec": row.spec.model_dump(mode="json")} for row in listed]
-    data = files.canonical({"runs": rows})
+    data = files.sign({"runs": rows})
     path = folder / LIST
-    if not path.exists() or files.read(path) != data:
+    if not path.is_file() or files.read(path) != data:
         files.write(path, data)
 
 
 def read_list(folder: Path) -> list[Listed]:
-    """All runs that the files of a study know of, those of the list first, in its order."""
-    found = {row.spec.id: row for row in _listed(folder)}
+    """Return all runs that the files of a study know of, those of the list first, in its order."""
+    try:
+        found = {row.spec.id: row for row in listed(folder)}
+    except files.DamageError:
+        found = {}  # the folders of the runs say the rest, and the design is added again when a driver starts
     for run in sorted(folder.glob("runs/*")):
         if run.name not in found:
             spec = _spec(run)
@@ -39,26 +43,26 @@ def read_list(folder: Path) -> list[Listed]:
     return list(found.values())
 
 
-def _listed(folder: Path) -> Iterator[Listed]:
+def listed(folder: Path) -> tuple[Listed, ...]:
+    """Return the runs of the list, in its order.
+
+    Raises:
+        DamageError: There is none, or it is not what was written.
+    """
     try:
-        rows = files.read_json(folder / LIST)["runs"]
+        rows = files.signed(folder / LIST, unsigned=True)["runs"]
         assert isinstance(rows, list)
-        for row in rows:
-            yield Listed(RunSpec.model_validate(row["spec"]), current=bool(row["current"]))
-    except (StoreError, ValueError, KeyError, TypeError, AssertionError):
-        return  # the folders of the runs say the rest, and the design is added again when a driver starts
+        return tuple(Listed(RunSpec.model_validate(row["spec"]), current=bool(row["current"])) for row in rows)
+    except (ValueError, KeyError, TypeError, AssertionError, ArithmeticError, UnknownNameError) as error:
+        raise files.damaged(folder / LIST, f"not a list of runs ({type(error).__name__})") from None
 
 
 def _spec(run: Path) -> RunSpec | None:
     for folder in (run, *attempts(run)):
-        try:
+        with contextlib.suppress(files.DamageError):
             return files.read_record(folder).spec
-        except StoreError:
-            pass
-        try:
+        with contextlib.suppress(files.DamageError):
             return files.read_spec(folder)
-        except StoreError:
-            pass
     return None
 
 
@@ -105,7 +109,7 @@ def finished(run: Path, spec: RunSpec) -> RunRecord | None:
     for attempt in attempts(run):
         try:
             record = verified(attempt, spec)
-        except StoreError:
+        except files.DamageError:
             continue  # not finished, or not well: it is trained again from its checkpoints
         promote(attempt, run)
         return record

@@ -14,12 +14,17 @@ PARTS = (_database.NAME, f"{_database.NAME}-wal")  # the log holds what is not i
 TRIES, PAUSE = 40, 0.05  # assumption: within two seconds a driver leaves both files alone for the milliseconds that a copy takes
 
 
-def connect(folder: Path, fill: Callable[[sqlite3.Connection], None]) -> tuple[sqlite3.Connection, str]:
+Fill = Callable[[sqlite3.Connection], None]
+Agrees = Callable[[sqlite3.Connection], bool]
+
+
+def connect(folder: Path, fill: Fill, agrees: Agrees) -> tuple[sqlite3.Connection, str]:
     """Open a copy of a folder's database in memory. SQLite itself cannot read one without writing beside it.
 
     Args:
         folder: The study's, which may be read-only, or in use by a driver.
         fill: Fills a new table from the files of the study, where there is no sound database.
+        agrees: Tells whether a table has the runs of the list beside it.
 
     Returns:
         The copy, and a sentence if the database is damaged.
@@ -29,16 +34,15 @@ def connect(folder: Path, fill: Callable[[sqlite3.Connection], None]) -> tuple[s
     """
     try:
         with tempfile.TemporaryDirectory(prefix="isoflop-") as name:
-            return _read(folder, Path(name), fill)
+            return _read(folder, Path(name), fill, agrees)
     except OSError as error:
         raise StoreError(f"the table of runs in {folder} cannot be read ({error}). It takes read permission there, and room for temporary files.") from error
 
 
-def _read(folder: Path, aside: Path, fill: Callable[[sqlite3.Connection], None]) -> tuple[sqlite3.Connection, str]:
-    _copy(folder, aside)
+def _read(folder: Path, aside: Path, fill: Fill, agrees: Agrees) -> tuple[sqlite3.Connection, str]:
     note = ""
     try:
-        db = _database.connect(aside, fill)
+        db = _opened(folder, aside, fill, agrees)
     except sqlite3.Error as error:
         if not _database.is_damage(error):
             raise
@@ -53,6 +57,22 @@ def _read(folder: Path, aside: Path, fill: Callable[[sqlite3.Connection], None])
     finally:
         db.close()
     return memory, note
+
+
+def _opened(folder: Path, aside: Path, fill: Fill, agrees: Agrees) -> sqlite3.Connection:
+    """Open a copy that agrees with the list of runs.
+
+    Raises:
+        sqlite3.DatabaseError: It is damaged, or none agrees.
+    """
+    for _ in range(TRIES):
+        _copy(folder, aside)
+        db = _database.connect(aside, fill)
+        if agrees(db):
+            return db
+        db.close()
+        time.sleep(PAUSE)  # a driver writes the list a moment before it adds the runs of it
+    raise sqlite3.DatabaseError("it does not hold the runs of the list beside it")
 
 
 def _copy(folder: Path, aside: Path) -> None:

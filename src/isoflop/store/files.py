@@ -5,20 +5,30 @@ Nothing here knows the database. A record explains itself: its digest is in it, 
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
 import secrets
 import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pydantic import ValidationError
 
-from isoflop.errors import StoreError, not_importable
+from isoflop.errors import StoreError, UnknownNameError, not_importable
 from isoflop.runs import Curve, RunRecord, RunSpec
 
+
+class DamageError(StoreError):
+    """A file that is missing or not what was written, rather than one that cannot be reached now."""
+
+
+PARTS = ".*.part"  # files and folders that are being written
 RECORD, CURVE, WEIGHTS, SPEC = "record.json", "curve.parquet", "weights.safetensors", "spec.json"
 
 
@@ -30,21 +40,16 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: No space, a read-only place or whatever else the system refused, in words; nothing is left behind.
     """
-    aside = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         make_durably(path.parent)
-        with aside.open("wb") as file:
+        with _part(path) as (aside, file):
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+            aside.replace(path)
         sync(path.parent)
     except OSError as error:
         raise in_words(error, path) from error
-    finally:
-        # after the rename there is nothing to remove; before it, a part must not eat the space that is missing
-        with contextlib.suppress(OSError):  # where nothing can be written nothing can be removed, and what refused the writing is said already
-            aside.unlink()
 
 
 def link(old: Path, new: Path) -> None:
@@ -53,7 +58,7 @@ def link(old: Path, new: Path) -> None:
     Raises:
         StoreError: As `write`.
     """
-    aside = new.parent / f".{new.name}.{secrets.token_hex(4)}.part"
+    aside = _aside(new)
     try:
         try:
             os.link(old, aside)
@@ -68,6 +73,80 @@ def link(old: Path, new: Path) -> None:
     finally:
         with contextlib.suppress(OSError):  # as in `write`
             aside.unlink()
+
+
+@contextlib.contextmanager
+def _part(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new file to write into, which is gone afterwards if it was not renamed. It is locked, so that what the dead left behind is known for that."""
+    while True:
+        aside = _aside(path)
+        with aside.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink == 0:  # before it was locked another process took it for a dead one's
+                continue
+            try:
+                yield aside, file
+                return
+            finally:
+                # after the rename there is nothing to remove; before it, a part must not eat the space that is missing
+                with contextlib.suppress(OSError):  # where nothing can be written nothing can be removed, and what refused the writing is said already
+                    aside.unlink()
+
+
+def _aside(path: Path) -> Path:
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+
+
+def clear_parts(folder: Path, *, below: tuple[str, ...] = ()) -> None:
+    """Remove what writers that died left half-written in a folder. A part that its writer still holds stays.
+
+    Args:
+        folder: Of a study.
+        below: Names of folders in it of which everything is searched.
+    """
+    for part in (*folder.glob(PARTS), *(part for name in below for part in (folder / name).rglob(PARTS))):
+        with contextlib.suppress(OSError):  # its writer lives, or it is gone meanwhile
+            handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISDIR(os.fstat(handle).st_mode):
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink()
+            finally:
+                os.close(handle)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a symbolic link where a study is to be written.
+
+    Raises:
+        StoreError: It is one.
+    """
+    if path.is_symlink():
+        raise StoreError(
+            f"{path} is a symbolic link to {os.readlink(path)}. isoflop writes through no link inside a study's folder, for it could overwrite files that are "  # noqa: PTH115  # as it was written
+            "not the study's. Move the files themselves there, or make the whole study folder a link."
+        )
+
+
+def own_folder(folder: Path) -> Path:
+    """Return a folder inside a study, made if it is not there, never through a link.
+
+    Raises:
+        StoreError: It is a link, or cannot be made.
+    """
+    refuse_link(folder)
+    return make_folder(folder)
+
+
+def no_handles() -> bool:
+    """Return whether this process can open no more files."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in {errno.EMFILE, errno.ENFILE}
+    return False
 
 
 def through(path: Path, data: bytes) -> None:
@@ -127,7 +206,7 @@ def make_durably(folder: Path) -> None:
 
 
 def in_words(error: OSError, path: Path) -> StoreError:
-    """What the system refused, why it matters and what to do."""
+    """Return what the system refused, why it matters and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         cause, cure = f"no space left to write {path}{_free(path)}", "Make room"
     elif error.errno == errno.EFBIG:
@@ -136,11 +215,15 @@ def in_words(error: OSError, path: Path) -> StoreError:
         cause, cure = f"{path} may not be written ({_reason(error)})", "Take a folder you may write to"
     elif error.errno in (errno.ENOTDIR, errno.EEXIST):
         cause, cure = f"{path} cannot be made, for a part of that path is a file, not a folder", "Take another folder"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        cause, cure = f"{path} could not be opened: too many files are open", "Raise the limit (ulimit -n)"
+    elif error.errno == errno.ELOOP:
+        cause, cure = f"{path} is a symbolic link, and isoflop writes through none inside a study", "Remove it"
     elif error.errno in (errno.EISDIR, errno.EBUSY, errno.ENOTEMPTY) and path.is_dir():
         cause, cure = f"{path} cannot be written as a file, for it is a folder", "Take another name"
     else:
-        cause, cure = f"{path} could not be written ({_reason(error)})", "Mend that"
-    return StoreError(f"{cause}. Nothing that was finished is lost. {cure}, then start again to go on.")
+        cause, cure = f"{path} could not be written ({_reason(error)})", "Fix the cause"
+    return StoreError(f"{cause}. Nothing that was finished is lost. {cure}, then run the same command again.")
 
 
 def write_record(folder: Path, record: RunRecord, curve: Curve) -> RunRecord:
@@ -155,7 +238,7 @@ def write_record(folder: Path, record: RunRecord, curve: Curve) -> RunRecord:
     write(folder / CURVE, data)
     record = record.model_copy(update={"curve_sha256": _sha256(data)})
     fields = record.model_dump(mode="json")
-    write(folder / RECORD, canonical(fields | {"sha256": _sha256(canonical(fields))}))
+    write(folder / RECORD, sign(fields))
     return record
 
 
@@ -176,17 +259,47 @@ def read_record(folder: Path) -> RunRecord:
         StoreError: Not there, or not what was written.
     """
     path = folder / RECORD
-    fields = read_json(path)
-    claimed = fields.pop("sha256", None)
-    if claimed != _sha256(canonical(fields)) or canonical(fields | {"sha256": claimed}) != read(path):  # the last digit of a number may change no value
-        raise damaged(path, "its digest does not match its content")
+    fields = signed(path)
     try:
         record = RunRecord.model_validate(fields)
+        id_ = record.spec.id
     except ValidationError as error:
         raise damaged(path, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-    if record.id != record.spec.id:
-        raise damaged(path, f"its id {record.id} is not that of its spec, {record.spec.id}")
+    except (ValueError, ArithmeticError) as error:  # numbers of hundreds of digits
+        raise damaged(path, str(error)) from None
+    if record.id != id_:
+        raise damaged(path, f"its id {record.id} is not that of its spec, {id_}")
     return record
+
+
+def sign(fields: dict[str, object]) -> bytes:
+    """Return fields as a JSON file with a digest of itself."""
+    return canonical(fields | {"sha256": _sha256(canonical(fields))})
+
+
+def signed(path: Path, *, unsigned: bool = False) -> dict[str, object]:
+    """Return the fields of a file that `sign` made, without the digest.
+
+    Args:
+        path: Of the file.
+        unsigned: Accept one without a digest: earlier versions wrote such.
+
+    Raises:
+        StoreError: Not there, or not what was written.
+    """
+    fields = read_json(path)
+    if unsigned and "sha256" not in fields:
+        return fields
+    claimed = fields.pop("sha256", None)
+    try:
+        sound = claimed == _sha256(canonical(fields)) and canonical(fields | {"sha256": claimed}) == read(
+            path
+        )  # the last digit of a number may change no value
+    except (ValueError, RecursionError) as error:  # NaN or an infinity, which JSON does not have
+        raise damaged(path, str(error)) from None
+    if not sound:
+        raise damaged(path, "its digest does not match its content")
+    return fields
 
 
 def read_curve(folder: Path, sha256: str) -> Curve:
@@ -236,13 +349,15 @@ def read_spec(folder: Path) -> RunSpec:
         return RunSpec.model_validate(read_json(folder / SPEC))
     except ValidationError as error:
         raise damaged(folder / SPEC, str(error.errors()[0]["msg"])) from None
+    except (ValueError, ArithmeticError, UnknownNameError) as error:
+        raise damaged(folder / SPEC, str(error)) from None
 
 
-def damaged(path: Path, why: str) -> StoreError:
-    """The error for a file that is not what was written."""
-    return StoreError(
+def damaged(path: Path, why: str) -> DamageError:
+    """Return the error for a file that is not what was written."""
+    return DamageError(
         f"{path} is damaged or cut short: {why}. Its run cannot be used as it is. "
-        "Start `isoflop run` again: what is damaged is set aside and that run is trained again."
+        "Start `isoflop run` again: the damaged file is kept under another name and that run is trained again."
     )
 
 
@@ -254,7 +369,7 @@ def read_json(path: Path) -> dict[str, object]:
     """
     try:
         fields = json.loads(read(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of thousands of digits, which Python does not read
         raise damaged(path, f"not JSON, {error}") from None
     if not isinstance(fields, dict):
         raise damaged(path, "not a JSON object")
@@ -272,7 +387,7 @@ def read(path: Path) -> bytes:
     except FileNotFoundError:
         raise damaged(path, "there is no such file") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({_reason(error)}). Mend that, then start again to go on.") from None
+        raise StoreError(f"{path} cannot be read ({_reason(error)}). Nothing is lost. Fix the cause, then run the same command again.") from None
 
 
 def _curve_bytes(curve: Curve) -> bytes:

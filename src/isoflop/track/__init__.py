@@ -14,6 +14,7 @@ from isoflop import _registry
 from isoflop.errors import MissingExtraError
 from isoflop.launch import Event
 from isoflop.runs import RunRecord
+from isoflop.store import files
 from isoflop.track._listener import Listener, complain
 from isoflop.track._marks import Marks
 from isoflop.track._points import Point, Run
@@ -109,6 +110,8 @@ def open(  # noqa: A001  # track.open is how it is said
         MissingExtraError: What it needs is not installed.
     """
     check(names)
+    for place in (folder / FOLDER, *(folder / FOLDER / name for name in names)):
+        files.refuse_link(place)
     listeners = [_listener(name, study=study, folder=folder, records=records, warn=warn) for name in dict.fromkeys(names)]
 
     def tell(event: Event) -> None:
