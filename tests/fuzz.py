@@ -15,7 +15,11 @@ FEW = 25  # examples by default
 def fuzz(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a Hypothesis test: a few examples by default, 5,000 in `make slow`."""
     slow = settings.get_current_profile_name() == "slow"
-    chosen = settings(max_examples=settings().max_examples if slow else FEW, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+    chosen = settings(
+        max_examples=settings().max_examples if slow else FEW,
+        derandomize=not slow,  # the same few every time; new ones in `make slow`
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     return pytest.mark.fuzz(chosen(test))
 
 

@@ -20,12 +20,14 @@ def depth(d_model: int) -> int:
 
 
 def heads(d_model: int) -> int:
-    """Heads at a width: an even kv_size near 64 at 512 wide, never above 128 (Table A9: 64 to 128), and near 8 from 32 wide down.
+    """Return the heads at an even width: an even kv_size near 64 at 512 wide, never above 128 (Table A9: 64 to 128), and near 8 from 32 wide down.
 
     Small models want several narrow heads more than one wide one: benchmarks/recipe.md.
     """
     kv_size = min(128.0, max(8.0, 8 * math.pow(d_model / 32, 0.75)))
-    return min((h for h in range(1, d_model // 2 + 1) if d_model % (2 * h) == 0), key=lambda h: (round(abs(math.log(d_model / h / kv_size)), 6), -h))
+    half = d_model // 2
+    divisors = {each for i in range(1, math.isqrt(half) + 1) if half % i == 0 for each in (i, half // i)}
+    return min(divisors, key=lambda h: (round(abs(math.log(d_model / h / kv_size)), 6), -h))
 
 
 def large_kv_size(d_model: int) -> int:

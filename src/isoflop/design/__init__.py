@@ -13,7 +13,7 @@ from isoflop.design._recipe import Settings
 from isoflop.design._trunks import Trunks
 from isoflop.errors import DesignError
 from isoflop.runs import Cooldown, Cosine, Group, RunSpec, own_steps
-from isoflop.study import Study
+from isoflop.study import WIDEST, Study
 
 MANY_EPOCHS = 4.0  # Muennighoff et al. 2023: up to four epochs, repeated text is nearly as good as new
 FEWEST_BUDGETS = 3  # two would make a line with nothing to judge it by
@@ -21,6 +21,7 @@ NEAREST_TARGET = 3.0  # times the largest run of the sweep
 TRUNK_LR = 0.7  # times the rate of a cosine run, which is lower on the whole; benchmarks/cooldown.md
 KAPLAN_WARMUP = 3000 / 250_000  # of the longest run; Kaplan et al. 2020, Sec. 2.2
 FEWEST_EVALUATED = 2048  # tokens, where the study does not say; assumption: below, the choice of text moves the loss more than the size of the model
+LARGEST = 1e15  # params; assumption: hundreds of times the largest model that anybody has trained
 MIN_STEPS = 50  # assumption: under fifty steps a schedule has no shape, and the loss says more of warm-up than of size
 
 
@@ -91,8 +92,10 @@ def design(study: Study, text: Text, *, trained: Sequence[RunSpec] = ()) -> Desi
         UnknownNameError: No such design, architecture or recipe.
     """
     layout = cast("Layout", _registry.load(__name__, study.design, noun="design"))
+    expected = _recipe.get(study.recipe).expected_params
     _refuse_text(study, text)
-    cells = layout.cells(study, vocab=text.vocab, expected=_recipe.get(study.recipe).expected_params, trained=trained)
+    _refuse_budgets(study, expected)
+    cells = layout.cells(study, vocab=text.vocab, expected=expected, trained=trained)
     trunks = Trunks(trained)
     specs = tuple(
         trunks.run(study, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, fewest=MIN_STEPS)
@@ -187,9 +190,14 @@ def around(kind: Kind, params: float, *, count: int, spread: float) -> tuple[Sha
         params: Middle, total parameters.
         count: How many shapes.
         spread: Largest over smallest, in params.
+
+    Raises:
+        DesignError: There are not so many widths.
     """
     ladder: list[Shape] = []
     for d_model in arch.widths():
+        if d_model > WIDEST:
+            raise DesignError(f"{count} sizes a budget around {units.count(params)} params need models wider than {WIDEST:,}. Lower sizes in the study.")
         ladder.append(kind.at(d_model))
         if ladder[-1].params.total > params * spread and len(ladder) >= count:
             break
@@ -215,6 +223,16 @@ def _refuse_text(study: Study, text: Text) -> None:
         )
     if evaluated < study.context:
         raise DesignError(f"eval_tokens is {evaluated}, under one sequence of {study.context} tokens, so no loss could be measured. Raise eval_tokens.")
+
+
+def _refuse_budgets(study: Study, expected: "Expected") -> None:
+    for budget in (*study.budgets, study.target):
+        params = expected(budget) * study.spread
+        if not params < LARGEST:
+            raise DesignError(
+                f"at {units.flops(budget)} FLOPs the recipe {str(study.recipe)!r} expects models of up to {units.count(params)} params; "
+                f"isoflop designs models below {units.count(LARGEST)}. Check the number of FLOPs, or lower spread."
+            )
 
 
 def _refuse_grid(study: Study, specs: tuple[RunSpec, ...]) -> None:

@@ -9,6 +9,9 @@ from isoflop.recipes import Rule
 from isoflop.runs import AdamW, Cosine, Muon, RunSpec, Schedule
 from isoflop.study import Tuned
 
+LARGEST_RATE = 1e6  # assumption: every optimizer here diverges far below
+LARGEST_BATCH = 1e15  # tokens; assumption: more than any model has been trained on
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -32,15 +35,20 @@ class Recipe:
         """Settings for a shape and a training budget in FLOPs, with Muon for the matrices of the blocks or AdamW for all.
 
         Raises:
-            DesignError: The rule gives no positive learning rate at this size.
+            DesignError: The rule gives a learning rate or a batch that no run can have.
         """
         run = recipes.read(shape, flops / shape.flops_per_token.training)
-        batch = shape.context * max(1, round(batch_scale * self.rule.batch(run) / shape.context))
+        wanted = batch_scale * self.rule.batch(run)
+        if wanted > LARGEST_BATCH:
+            raise DesignError(f"a batch of {units.flops(wanted)} tokens is beyond any memory. Lower batch_scale, which is {batch_scale:g}, or the budgets.")
+        batch = shape.context * max(1, round(wanted / shape.context))
         lr = lr_scale * self._correction(shape) * self.rule.lr(run, batch) * (self.rule.muon if muon else 1.0)
         if lr <= 0:
             raise DesignError(
                 f"the recipe {self.name!r} gives no positive learning rate at {units.count(run.body)} params without embeddings. Take another recipe."
             )
+        if lr > LARGEST_RATE:
+            raise DesignError(f"a learning rate of {lr:g} trains nothing. Lower lr_scale, which is {lr_scale:g}, or run `isoflop tune`.")
         adamw = AdamW(beta1=self.rule.beta1, beta2=self.rule.beta2, weight_decay=self.rule.weight_decay, clip=self.rule.clip)
         return Settings(
             lr=lr,

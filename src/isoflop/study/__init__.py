@@ -29,6 +29,10 @@ from isoflop.study import _toml
 
 EVAL_TOKENS = 131_072  # assumption: enough that the loss of two models differs by more than the choice of text moves it
 
+MOST = 1000  # sizes, run lengths or seeds. Assumption: a sweep has tens; without a limit a slip in one key is a design that never ends
+WIDEST = 1 << 20  # assumption: eight times the widest model that anybody has described
+LONGEST = 10**8  # tokens a sequence, as `isoflop arch` has it
+
 
 def _quantity(value: object) -> float:
     try:
@@ -111,7 +115,7 @@ class Study(BaseModel):
     arch: str = Field("llama", json_schema_extra=_menu("isoflop.arch"), description='family of models: "gopher" (the paper\'s) or "llama"')
     tied: bool = Field(default=True, description="the output head is the embedding; llama can have one of its own")
     kv_heads: PositiveInt | Literal["all"] = Field("all", description="at most so many heads of keys and values, which the others share; llama only")
-    context: PositiveInt = Field(128, description="tokens a sequence")
+    context: PositiveInt = Field(128, le=LONGEST, description="tokens a sequence")
     design: str = Field(
         "isoflop",
         json_schema_extra=_menu("isoflop.design"),
@@ -124,7 +128,7 @@ class Study(BaseModel):
     )
     sizes: int | tuple[PositiveInt, ...] = Field(7, description="how many sizes a budget, around the expected optimum; or the widths (d_model) themselves")
     spread: Annotated[float, Field(gt=1)] = Field(16.0, description="largest over smallest params of a budget, when sizes is a number")
-    horizons: int = Field(4, ge=2, description="run lengths of each size over a 16x range, for the horizons design")
+    horizons: int = Field(4, ge=2, le=MOST, description="run lengths of each size over a 16x range, for the horizons design")
     recipe: Annotated[Annotated[str, Tag("name")] | Annotated[Tuned, Tag("table")], Discriminator(_recipe_kind)] = Field(
         "small", description="named rule for learning rate, batch and warm-up (docs/tune.md); or the table that `isoflop tune` writes"
     )
@@ -133,7 +137,7 @@ class Study(BaseModel):
     optimizer: Literal["adamw", "muon"] = Field("adamw", description='"adamw", or "muon" for the matrices of the blocks')
     precision: Precision = Field("float32", description='of the matrix products: "float32" or "bf16"')
     z_loss: float = Field(0.0, ge=0, description="weight of the penalty on the logits' size; 1e-4 in PaLM")
-    seeds: PositiveInt = Field(3, description="runs, each with its own seed, at one point of the grid: the noise")
+    seeds: PositiveInt = Field(3, le=MOST, description="runs, each with its own seed, at one point of the grid: the noise")
     seed: int = Field(0, ge=0, description="of initial weights and of the order of the text")
     eval_tokens: PositiveInt = Field(
         EVAL_TOKENS, description="validation tokens that every run's final loss is measured on; the default means all that the text has, where that is fewer"
@@ -180,11 +184,15 @@ class Study(BaseModel):
                 raise ValueError("the same width is named twice in sizes")
             if any(width % 2 for width in self.sizes):
                 raise ValueError("widths must be even, since rotary pairs and sinusoids come in twos")
+            if max(self.sizes, default=0) > WIDEST:
+                raise ValueError(f"sizes has a width of {units.count(max(self.sizes))}, but isoflop designs widths up to {units.count(WIDEST)}")
         if self.overlong and self.design != "isoflop":
             raise ValueError(f'overlong compares cosines, and the {self.design} design is laid out otherwise; set design = "isoflop"')
         count = self.sizes if isinstance(self.sizes, int) else len(self.sizes)
         if count < 3:
             raise ValueError(f"sizes makes {count} sizes a budget, but a parabola needs at least 3")
+        if count > MOST:
+            raise ValueError(f"sizes makes {units.count(count)} sizes a budget, but at most {MOST} are allowed; seven are usual")
         return self
 
 
