@@ -385,7 +385,7 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
         (folder / name).write_bytes(content)
     words = {
         "binary.txt": "binary.txt is not text",
-        "latin.txt": "100 of its 350 bytes are not UTF-8.*encoding = .latin-1",
+        "latin.txt": "100 of its 350 bytes are not UTF-8 .the first: line 1, byte 2.*encoding = .latin-1",
         "empty.txt": "0 documents.*1 empty",
         "line.jsonl": "line.jsonl, line 41 is not JSON",
         "array.json": "array.json, line 1 is not JSON",

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from isoflop import data, workspace
 from isoflop.data.build import Request, _build
 from isoflop.data.formats import LONGEST, PIECE
 from isoflop.errors import CorpusError, StoreError, UsageError
+from isoflop.store import Store
 
 GOLDEN = Path(__file__).parent / "golden/format_1"
 WORDS = ("loss", "tokens", "params", "budget", "cosine", "größer", "→", "gradient", "optimum", "frontier")
@@ -195,6 +197,13 @@ def test_a_nul_byte_is_not_called_wrong_utf8(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_bytes(b"".join(text_of(i, 60).encode() for i in range(300)) + b"\0" * 100)
     assert counts(prepare(path, folder=tmp_path / "data")) == {"NUL byte": 1}
+
+
+def test_an_archive_of_texts_is_not_read_as_text(tmp_path: Path, filler: Path) -> None:
+    with tarfile.open(tmp_path / "a.txt.gz", "w:gz") as archive:
+        archive.add(filler)
+    with pytest.raises(CorpusError, match=r"it is a tar archive\. Unpack it"):
+        prepare(tmp_path / "a.txt.gz", folder=tmp_path / "data")
 
 
 @pytest.mark.parametrize("content", [b"%PDF-1.7 text follows", b"PK\x03\x04 text", gzip.compress(b"text " * 100), random.Random(0).randbytes(5000)])
@@ -564,7 +573,7 @@ def test_text_that_is_newer_than_a_corpus_of_format_1_is_noticed(old: workspace.
     os.utime(tmp_path / "texts" / "3.txt", (built + 10, built + 10))
     notices: list[str] = []
     assert old.prepare(on_notice=notices.append).digest == "126844c389c8d99f"
-    assert f"1 of its files are newer than the corpus (the first: {tmp_path}/texts/3.txt)" in notices[0]
+    assert f"1 file of it changed later, the first: {tmp_path}/texts/3.txt. The corpus is used as it was built" in notices[0]
 
 
 def test_a_study_of_format_1_that_moved_finds_its_corpus(old: workspace.Workspace, tmp_path: Path) -> None:
@@ -585,3 +594,16 @@ def test_a_corpus_that_is_deleted_is_built_again_as_its_runs_had_it(old: workspa
     assert data.find(request, folder=old.folder / "data") == made
     fresh = data.build(request, folder=old.folder / "fresh")
     assert (fresh.format, fresh.documents) == (2, 7)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_runs_find_their_text_after_its_corpus_is_deleted_or_are_said_to_have_another(old: workspace.Workspace, tmp_path: Path, changed: bool) -> None:  # noqa: FBT001
+    with Store(old.folder) as store:
+        store.add(old.design().specs, instead_of=workspace.SWEEP)
+    shutil.rmtree(old.folder / "data")
+    if changed:
+        (tmp_path / "texts" / "3.txt").write_text(text_of(99, 110), encoding="utf-8")
+    notices: list[str] = []
+    again = workspace.open(tmp_path / "s.toml", folder=old.folder).prepare(on_notice=notices.append)
+    assert (again.digest == "126844c389c8d99f") != changed
+    assert ["none of them counts" in notice for notice in notices] == [True] * changed

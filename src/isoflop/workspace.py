@@ -207,7 +207,10 @@ class Workspace:
         )
         corpus = data.find(request, folder=place, on_notice=on_notice)
         if corpus is None:
-            corpus = data.build(request, folder=place, known=self._trained_on(), on_progress=on_progress)
+            known = self._trained_on()
+            corpus = data.build(request, folder=place, known=known, on_progress=on_progress)
+            if known and corpus.digest not in known and on_notice is not None:
+                on_notice(f"the runs in {self.folder} were trained on another text, so that none of them counts for the text that is built now.")
         self.__dict__["corpus"] = corpus
         return corpus
 

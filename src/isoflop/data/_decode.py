@@ -92,6 +92,7 @@ class Text:
         errors = "surrogateescape" if self._utf8 else "replace"  # both mark what cannot be decoded
         self._text = io.TextIOWrapper(buffered(chain((start,), rest)), encoding=self._encoding, errors=errors, newline="")
         self.bad = self.bytes = 0
+        self._first = ""
 
     def blocks(self) -> Iterator[Block]:
         """Yield the text, bad lines included."""
@@ -123,10 +124,11 @@ class Text:
             return None
         bad = len(self._bad.findall(raw))
         self.bad += bad
-        where = f"{shown(self._path)}, line {line}"
+        place = f"line {line}"
         if self._utf8:  # in other encodings the bytes of what could not be decoded are not known
-            where += f", byte {offset + _size(raw[: found.start()])}"
-        return Excluded(NUL if found[0] == "\0" else self._undecodable, _size(raw), where)
+            place += f", byte {offset + _size(raw[: found.start()])}"
+        self._first = self._first or place
+        return Excluded(NUL if found[0] == "\0" else self._undecodable, _size(raw), f"{shown(self._path)}, {place}")
 
     def check(self) -> None:
         """Refuse a file that is in another encoding: it has more bad characters than damage explains.
@@ -135,7 +137,7 @@ class Text:
             NotTextError: It is.
         """
         if self.bad >= _FEW_BAD and self.bad > _OTHER_ENCODING * self.bytes:
-            what = f"{self.bad:,} of its {self.bytes:,} bytes are {self._undecodable}"
+            what = f"{self.bad:,} of its {self.bytes:,} bytes are {self._undecodable} (the first: {self._first})"
             cure = 'If it is in another encoding, set encoding in the study, for example encoding = "latin-1"; else convert the file, or leave it out'
             raise NotTextError(self._path, self._undecodable, what, cure)
 
@@ -202,6 +204,8 @@ def _encoding_of(path: Path, start: bytes, encoding: str) -> str:
     for signature, (what, cure) in _SIGNATURES.items():
         if start.startswith(signature):
             raise NotTextError(path, "binary", f"it is {what}", f"{cure}, or leave it out of the corpus")
+    if start[257:262] == b"ustar":
+        raise NotTextError(path, "binary", "it is a tar archive", "Unpack it, or leave it out of the corpus")
     named = codecs.lookup(encoding).name
     if named in {"utf-16", "utf-32"}:  # which need a mark
         return f"{named}-le" if named == "utf-32" else _wide(start) or "utf-16-le"

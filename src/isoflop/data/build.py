@@ -205,7 +205,7 @@ def _notice_changes(corpus: Corpus, notice: Notice) -> None:
         then = _stamps.read(corpus.folder)
         if then is None:
             newer = _stamps.newer(corpus.folder, origins)
-            what = f"{len(newer)} of its files are newer than the corpus (the first: {newer[0]})" if newer else ""
+            what = f"{numbered(len(newer), 'file')} of it changed later, the first: {newer[0]}" if newer else ""
         else:
             found = _stamps.compare(then, origins)
             what = "" if found.same else str(found)
