@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import math
+import os
 import re
 import shlex
 import sys
@@ -146,6 +147,8 @@ def init(
     path, beside = Path(f"{name}.toml"), Path(template.SCHEMA_FILE)
     found = template.find_text(Path())
     text = template.text(name, corpus or (), found)
+    if unwritable := [entry for entry in (name, *(corpus or ())) if not _is_text(entry)]:
+        raise UsageError(f"{units.shown(unwritable[0])} is not UTF-8, and a study is. Rename the file or the folder.")
     studies.parse(tomllib.loads(text), source=str(path))
     if missing := [entry for entry in corpus or () if template.is_missing(entry, Path())]:
         raise UsageError(f"--corpus {missing[0]}: there is no such file here. Quote a glob, such as --corpus 'books/*.txt', so that the shell leaves it alone.")
@@ -160,6 +163,14 @@ def init(
             f"Its text is Python's standard library. There is text in this folder too: {found[0].glob} ({found[0]}); see the line corpus.", soft_wrap=True
         )
     _next("run", path, None)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @app.command(epilog="Example: isoflop run my_study.toml")
@@ -387,7 +398,7 @@ def runs(
     work = _open(study, folder, looking="runs")
     rows = work.rows()
     if csv is not None:
-        _deliver(csv, export.to_csv(rows).encode())
+        _deliver(csv, export.to_csv(rows).encode("utf-8", "backslashreplace"))
     if parquet is not None:
         _deliver(parquet, export.to_parquet(rows))
     if as_json:
@@ -496,7 +507,7 @@ def fit(
     if found.study is not None and to is None:
         _next("plan", what[0], folder)
         return
-    plan_it = f"isoflop plan --fit {to} {units.flops(found.flops)}"
+    plan_it = f"isoflop plan --fit {_quoted(to or '')} {units.flops(found.flops)}"
     err.print(f"next: {plan_it}" if to else "next: the same with --out fits.json, then isoflop plan --fit fits.json FLOPS", soft_wrap=True)
 
 
@@ -973,7 +984,15 @@ def _deliver(path: Path, content: bytes) -> None:
 
 
 def _next(verb: str, study: Path, folder: Path | None) -> None:
-    err.print(f"next: isoflop {verb} {study}" + (f" --folder {folder}" if folder else ""), soft_wrap=True)
+    err.print(f"next: isoflop {verb} {_quoted(study)}" + (f" --folder {_quoted(folder)}" if folder else ""), soft_wrap=True)
+
+
+def _quoted(path: "Path | str") -> str:
+    """Return a path as a shell reads it; bytes that are not UTF-8 and characters that a terminal obeys as bash, zsh and ksh escape them."""
+    text = str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b"\\'" else f"\\x{byte:02x}" for byte in os.fsencode(path)) + "'"
 
 
 def _command() -> str:

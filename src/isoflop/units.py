@@ -4,6 +4,7 @@ Nothing else in isoflop knows a suffix.
 """
 
 import math
+import os
 import re
 
 from isoflop.errors import UnitError
@@ -189,3 +190,8 @@ def times(value: float) -> str:
     if value >= 1e7 or 0 < value < 1e-3:
         return flops(value)
     return f"{value:.2g}" if value < 9.95 else f"{value:.3g}" if value < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
+
+
+def shown(path: "os.PathLike[str] | str") -> str:
+    """Print a path; bytes of it that are not UTF-8 are escaped, for what is written to a file must be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

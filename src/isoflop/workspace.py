@@ -52,7 +52,7 @@ def open(path: Path | str, *, folder: Path | str | None = None) -> "Workspace": 
     if path.is_dir():
         if not (path / STUDY_FILE).is_file():
             raise StudyError(
-                f"{path} is a folder without {STUDY_FILE}, so no study is kept there: nothing was trained. Give a study file, like examples/1_quickstart.toml."
+                f"{path} is a folder without {STUDY_FILE}, so no study is kept there: nothing was trained. Give a study file; `isoflop init` writes one."
             )
         return Workspace(studies.load(path / STUDY_FILE), folder=Path(folder) if folder else path)
     study = studies.load(path)
@@ -109,8 +109,8 @@ def find(
 
 
 def _called(paths: Sequence[Path]) -> str:
-    """Return what some files are called in print, though a name be no UTF-8."""
-    names = [os.fsencode(path.name or str(path)).decode(errors="backslashreplace") for path in paths]
+    """Return what some files are called in print."""
+    names = [units.shown(path.name or path) for path in paths]
     return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more"
 
 

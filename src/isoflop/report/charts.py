@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import urllib.parse
+from typing import cast
 
 import altair as alt
 import vl_convert
@@ -19,6 +20,7 @@ _AXIS = 66  # of which each panel's axis takes so much
 _SPACING = 16
 _LONE = 0.65  # of the width, for a figure of one panel
 PNG_SCALE = 1.5  # pixels of the file a pixel of the page: sharp enough on paper and dense screens, and under 400 kB
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 # Altair's own version of Vega-Lite, as vl_convert names it: "v6.4.1" is "6.4"
 _VERSION = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -78,4 +80,17 @@ def _spec(chart: alt.TopLevelMixin) -> dict[str, object]:
     spec = chart.to_dict(validate=False)  # half the time; the tests draw them all
     spec.pop("$schema", None)  # an address; the version is given beside it
     spec["config"] = _look.CONFIG
-    return dict(spec)
+    return cast("dict[str, object]", _drawable(spec))
+
+
+def _drawable(value: object) -> object:
+    """Return a value in which every character may stand in XML; a name with another ends the process of the drawing library."""
+    match value:
+        case str():
+            return _NOT_XML.sub("\ufffd", value)
+        case dict():
+            return {key: _drawable(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_drawable(part) for part in value]
+        case _:
+            return value

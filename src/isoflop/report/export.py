@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 
+from isoflop import _cells
 from isoflop.errors import not_importable
 from isoflop.fit import Blend, Fit, Fits, Prediction, Profile, Trial
 from isoflop.fit.account import Account, groups
@@ -62,13 +63,13 @@ def _shape(spec: RunSpec) -> dict[str, Scalar]:
 
 
 def to_csv(rows: Sequence[Mapping[str, Scalar]]) -> str:
-    """Rows as CSV with a heading; nothing for no rows."""
+    """Return rows as CSV with a heading, or nothing for no rows. Text that a spreadsheet would run is escaped; `isoflop._cells.unescape` reads it back."""
     if not rows:
         return ""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _cells.escape(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 

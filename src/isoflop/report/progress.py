@@ -29,7 +29,7 @@ class Bar:
         if self._begin is not None:
             self._begin.cancel()
             self._begin.join()
-        self._bar.stop()
+            self._bar.stop()  # a bar that never began would print an empty line
 
     def update(self, what: str, fraction: float) -> None:
         """Say what is being done, and how much of it is."""

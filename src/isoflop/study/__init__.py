@@ -203,7 +203,7 @@ def load(path: Path | str) -> Study:
         StudyError: The file is not there or not TOML, a key is unknown (the nearest is named), or a value is invalid.
     """
     path = Path(path)
-    study = parse(_toml.read(path), source=_toml.shown(path))
+    study = parse(_toml.read(path), source=units.shown(path))
     return study.model_copy(update={"corpus": tuple(_anchored(entry, path.parent) for entry in study.corpus)})
 
 
@@ -263,5 +263,5 @@ def _anchored(entry: str, folder: Path) -> str:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise StudyError(f"the folder {_toml.shown(folder)} has a name that is not UTF-8, and a study names its text by its path. Rename the folder.") from None
+        raise StudyError(f"the folder {units.shown(folder)} has a name that is not UTF-8, and a study names its text by its path. Rename the folder.") from None
     return path

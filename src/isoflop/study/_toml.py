@@ -3,13 +3,13 @@
 import contextlib
 import difflib
 import itertools
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from isoflop import units
 from isoflop.errors import StudyError
 
 MOST_LOOKED_AT = 1000  # entries of a folder, for the name that was meant
@@ -24,7 +24,7 @@ def read(path: Path) -> dict[str, object]:
     Raises:
         StudyError: The file is not there, not text, too long or not TOML.
     """
-    name = shown(path)
+    name = units.shown(path)
     try:
         with path.open("rb") as file:
             raw = file.read(LONGEST + 1)
@@ -72,11 +72,6 @@ def check_integers(values: object, source: str, key: str = "") -> None:
                 check_integers(part, source, key)
 
 
-def shown(path: Path) -> str:
-    """Return a path for messages, in which bytes that are not UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def value(written: object) -> str:
     """Return a value as a TOML file has it; floats in as few digits as read back the same."""
     match written:
@@ -105,5 +100,5 @@ def _nearest(path: Path) -> str:
         names = [entry.name for entry in itertools.islice(folder.iterdir(), MOST_LOOKED_AT) if entry.suffix == ".toml" or (entry / "study.toml").is_file()]
         near = difflib.get_close_matches(path.name, names, n=1) or [name for name in names if Path(name).stem == path.name]
         if near:
-            return f" Did you mean {shown(folder / near[0])}?"
+            return f" Did you mean {units.shown(folder / near[0])}?"
     return ""
