@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from isoflop import readers
+import isoflop
+from isoflop import fit, readers
 from isoflop.errors import FitError, QuestionError, UsageError
+from isoflop.report import export
 from tables import BUDGETS, LAW, curve, grid, renamed, write
 
 GRID = grid()
@@ -546,7 +548,11 @@ CASES = {  # bounds for params_opt at 1e22 FLOPs and for the loss, from ANSWERS.
     "10a-millions_billions_in_header.csv": (8.7e9, 9.6e9),
     "11-steps_batch_seqlen.csv": (8.7e9, 9.6e9),
     "12-flops_params_no_tokens.csv": (8.7e9, 9.6e9),
+    "16-paper_table.md": (8.7e9, 9.6e9),
+    "21-wandb_charts_dashes": (8.7e9, 9.6e9),
     "27b-compute_pf_days.csv": (8.7e9, 9.6e9),
+    "30-pandas_to_json_columns.json": (8.7e9, 9.6e9),
+    "31b-whitespace.txt": (8.7e9, 9.6e9),
     "36-slurm_states.csv": (8.7e9, 9.6e9),
     "38c-lr_sweep_wider_at_small_sizes.csv": (8.3e9, 9.7e9),
     "40-moe.csv": (8.7e9, 9.6e9),
@@ -612,3 +618,31 @@ def test_the_case_of_two_corpora_is_answered_for_one(shared):
     status, found, said = fitted(shared / "cases/reading/51b-two_corpora_unbalanced.csv", "--at", "1e22", "--where", "dataset == 'web'")
     assert status == 0, said
     assert 8.3e9 <= found["prediction"]["params"] <= 1e10
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_our_own_export_reads_back_to_the_very_fit_of_the_study(shared_study, tmp_path, kind):
+    work = isoflop.open(shared_study[0])
+    path, study = tmp_path / f"runs.{kind}", work.runs()
+    path.write_bytes(
+        {"csv": lambda rows: export.to_csv(rows).encode(), "json": lambda rows: json.dumps(rows).encode(), "parquet": export.to_parquet}[kind](work.rows())
+    )
+    runs = readers.read(path)
+    assert runs.digest == study.digest  # ids, sizes, FLOPs and losses
+    assert sorted(runs.budget) == sorted(study.budget)
+    assert {entry.reason for entry in runs.dropped} == {"of the group 'proof': no run of the sweep"}
+    for approach in ("isoflop", "parametric"):
+        ours, theirs = (fit.fit(some, approach=approach, resamples=20) for some in (runs, study))
+        assert ours.law == theirs.law
+
+
+def test_the_case_of_curves_named_by_size_is_twelve_runs(shared):
+    runs = readers.read(shared / "cases/reading/03-curves_named_by_size")
+    assert len(runs) == 12
+    assert sorted(set(runs.params)) == [1238144, 2869504, 8886784, 33506304]
+
+
+def test_no_shared_case_is_forgotten(shared):
+    there = {path.name for path in (shared / "cases/reading").iterdir()} - {"ANSWERS.md"}
+    others = {name for name in there if name.split("-")[0] in {"03", "10b", "37", "42", "51b"}}
+    assert there - others == set(CASES)
