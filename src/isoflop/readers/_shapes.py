@@ -59,6 +59,7 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
+_MAIN = frozenset(plain(name) for role in ("params", "tokens", "loss") for name in ROLES[role])
 _KNOWN = frozenset(plain(name) for names in ROLES.values() for name in names)
 
 
@@ -81,20 +82,27 @@ def _row(names: Sequence[Any], cells: Any, place: int) -> dict[str, Any]:
 
 
 def _of_object(found: dict[str, Any], depth: int) -> list[dict[str, Any]]:
-    columns, data = found.get("columns"), found.get("data")
-    if isinstance(columns, list) and isinstance(data, list):  # pandas, orient="split"
-        return _with_index([_row(columns, cells, place) for place, cells in enumerate(data, start=1)], found.get("index"))
-    if isinstance(found.get("schema"), dict) and isinstance(data, list):  # pandas, orient="table"
-        return _of_list(data)
-    if found and all(isinstance(value, dict) for value in found.values()) and (len(found) > 1 or not _wraps(found)):
+    values = list(found.values())
+    data = found.get("data")
+    if isinstance(data, list) and (isinstance(found.get("columns"), list) or isinstance(found.get("schema"), dict)):
+        return _of_pandas(found, data)
+    if values and all(isinstance(value, dict) for value in values) and (len(found) > 1 or not _holds_rows(values[0])):
         return _of_columns(found) if _outside(found) else _by_name(found)
-    if found and all(isinstance(value, list) and value and all(isinstance(row, dict) for row in value) for value in found.values()) and len(found) > 1:
+    if len(found) > 1 and all(isinstance(value, list) and value and all(isinstance(row, dict) for row in value) for value in values):
         return _by_name(found)
-    nested = {name: value for name, value in found.items() if isinstance(value, dict | list) and value}
-    inner = [name for name, value in nested.items() if _holds_rows(value)]
-    if depth and len(inner) == 1 and not any(map(is_role, inner)):
-        return _inside(found, inner[0], depth)
-    return list(spread(found))
+    one_run = sum(plain(name) in _MAIN for name, value in found.items() if not isinstance(value, dict | list)) > 1  # whatever it holds beside
+    inner = [name for name, value in found.items() if _holds_rows(value)]
+    if one_run or not depth or len(inner) != 1 or plain(inner[0]) in _MAIN:
+        return list(spread(found))
+    return _inside(found, inner[0], depth)
+
+
+def _of_pandas(found: Mapping[str, Any], data: list[Any]) -> list[dict[str, Any]]:
+    """Return the rows of the orientations "split" and "table"."""
+    columns = found.get("columns")
+    if not isinstance(columns, list):
+        return _of_list(data)
+    return _with_index([_row(columns, cells, place) for place, cells in enumerate(data, start=1)], found.get("index"))
 
 
 def _inside(found: dict[str, Any], name: str, depth: int) -> list[dict[str, Any]]:
@@ -106,16 +114,10 @@ def _inside(found: dict[str, Any], name: str, depth: int) -> list[dict[str, Any]
 
 def _holds_rows(value: Any) -> bool:
     if isinstance(value, list):
-        return all(isinstance(row, dict) for row in value) or all(isinstance(row, list) for row in value)
+        return bool(value) and (all(isinstance(row, dict) for row in value) or all(isinstance(row, list) for row in value))
     many = isinstance(value, dict) and value and all(isinstance(row, dict | list) and row for row in value.values())
-    wrapped = isinstance(value, dict) and isinstance(value.get("data"), list)
+    wrapped = isinstance(value, dict) and not any(plain(name) in _MAIN for name in value) and any(map(_holds_rows, value.values()))
     return bool(many) or wrapped
-
-
-def _wraps(found: dict[str, Any]) -> bool:
-    """Return whether the one entry of an object is a wrapper around rows, not a run."""
-    (inner,) = found.values()
-    return _holds_rows(inner)
 
 
 def _outside(found: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -73,8 +73,23 @@ def _log(file: Path, root: Path) -> Log:
         for key, value in entry.items():
             if key not in {"step", "epoch"} and isinstance(step, int | float):
                 log.add(_NAMES.get(key, key), step, value)
-    log.series.pop("total_flos", None)
+    _share_flops(log, state)
     return log
+
+
+def _share_flops(log: Log, state: dict[str, Any]) -> None:
+    """Give each step its share of the FLOPs, of which the state has the sum alone; by tokens, else by steps."""
+    log.series.pop("total_flos", None)
+    total = log.constants.pop("total_flos", None)
+    tokens, whole = log.series.get("num_input_tokens_seen", {}), log.constants.get("num_input_tokens_seen")
+    steps = {step for values in log.series.values() for step in values}
+    last = state.get("global_step")
+    if total is None or not isinstance(last, int | float) or last <= 0:
+        return
+    for step in steps:
+        seen = tokens.get(step)
+        share = seen / whole if whole and isinstance(seen, int | float) else step / last
+        log.add("total_flos", step, total * share)
 
 
 def _status(state: dict[str, Any]) -> str:

@@ -96,7 +96,9 @@ class Jsonl:
 def _form(path: Path) -> tuple[str, tuple[dict[str, Any], ...]]:
     """Tell how rows stand in a file; and the rows, where the file must be read at once."""
     with stream(path) as opened:
-        start = opened.read(BLOCK).removeprefix(_MARK).lstrip()
+        start = opened.read(BLOCK)
+        cut = len(start) == BLOCK
+        start = start.removeprefix(_MARK).lstrip()
         if start.startswith(b"[") and start[1:].lstrip()[:1] in {b"{", b""}:
             return "list", ()
         if start.startswith(b"{"):
@@ -104,7 +106,7 @@ def _form(path: Path) -> tuple[str, tuple[dict[str, Any], ...]]:
             if more.strip():
                 if _is_object(first):
                     return "lines", ()
-            elif not _is_object(first, nested=True):
+            elif not cut and not _is_object(first, nested=True):
                 return "lines", ()  # a table of one row; or none, which is said where it is read
         rest = opened.read(LARGEST_OBJECT - len(start) + 1)
     if len(start) + len(rest) > LARGEST_OBJECT:

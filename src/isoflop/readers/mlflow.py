@@ -12,6 +12,7 @@ from isoflop.errors import FitError, IsoflopError, not_importable
 from isoflop.readers._logs import Log, Logs, quiet, table
 
 _SQLITE = b"SQLite format 3\0"
+_TABLE = b"alembic_version"  # in every MLflow database
 _PAGE = 1000  # runs asked for at once
 _ALLOWED = "MLFLOW_ALLOW_FILE_STORE"  # MLflow 3 refuses its own file store without it
 
@@ -30,6 +31,7 @@ def open(path: Path) -> Logs:  # noqa: A001  # readers.mlflow.open is how it is 
         FitError: No store, or one that MLflow cannot read.
         MissingExtraError: MLflow is not installed.
     """
+    _refuse_other_databases(path)
     try:
         with quiet():
             import mlflow.tracking  # noqa: F401  # only whether it is there
@@ -44,6 +46,25 @@ def open(path: Path) -> Logs:  # noqa: A001  # readers.mlflow.open is how it is 
             raise not_importable(error, error.name or "sqlalchemy", extra="mlflow", needed_for="reading an MLflow database") from error
         except Exception as error:  # of MLflow, SQLAlchemy, SQLite or YAML
             raise FitError(f"{path}: MLflow cannot read its store ({str(error)[:300]}). A database of an older MLflow needs `mlflow db upgrade`.") from error
+
+
+def _refuse_other_databases(path: Path) -> None:
+    """Refuse a database that is not MLflow's, before MLflow adds its tables to a copy.
+
+    Raises:
+        FitError: The database has no table of experiments.
+    """
+    if not path.is_file():
+        return
+    rest = b""
+    with path.open("rb") as database:
+        while block := database.read(1 << 20):
+            if _TABLE in rest + block:
+                return
+            rest = block[-len(_TABLE) :]
+    if rest and path.stat().st_size >= 512:
+        advice = "Write its table as CSV: sqlite3 FILE '.headers on' '.mode csv' 'SELECT * FROM runs' > runs.csv."
+        raise FitError(f"{path} is an SQLite database, and not one of MLflow, so isoflop does not know its tables. {advice}")
 
 
 def _store(path: Path) -> Path | None:

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from isoflop import _bounded
 from isoflop.errors import FitError
 from isoflop.readers._bytes import ALWAYS_READ, MOST_EXPANSION, check_rows
 
@@ -72,8 +73,11 @@ class Parquet:
     def _at_once(self, file: Any, wanted: tuple[str, ...]) -> int:
         """Return how many rows are read at once, by the sizes that the file gives for its columns."""
         size, meta = self.path.stat().st_size, file.metadata
-        chunks = (meta.row_group(group).column(place) for group in range(meta.num_row_groups) for place in range(meta.num_columns))
-        text = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in wanted)
+        chunks = [meta.row_group(group).column(place) for group in range(meta.num_row_groups) for place in range(meta.num_columns)]
+        chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in wanted]
+        text = sum(chunk.total_uncompressed_size for chunk in chunks)
+        with self.path.open("rb") as raw:  # readers allocate what a page declares, whatever the index says
+            text = max([text, *(_largest_page(raw, chunk) for chunk in chunks)])
         if text > max(ALWAYS_READ, MOST_EXPANSION * size):
             raise FitError(
                 f"{self.path} takes {size:,} bytes on disk, and its columns {text / 1e6:,.0f} MB in memory. "
@@ -96,6 +100,11 @@ class Parquet:
         rows = max(1, AT_ONCE // longest)
         for start in range(0, batch.num_rows, rows):
             yield batch.slice(start, rows)
+
+
+def _largest_page(raw: IO[bytes], chunk: Any) -> int:
+    starts = [start for start in (chunk.dictionary_page_offset, chunk.data_page_offset) if start]
+    return _bounded.largest_page(raw, min(starts), min(starts) + chunk.total_compressed_size) if starts else 0
 
 
 @contextmanager
