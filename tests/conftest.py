@@ -54,8 +54,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _write_study(folder: Path) -> Path:
+    """Write a study whose text has structure between words, which larger models learn better: its best sizes are determined, so that it has an answer."""
     draw = random.Random(0)
-    words = [f"w{draw.randrange(60)}" for _ in range(60_000)]
+    followers = [[draw.randrange(60) for _ in range(4)] for _ in range(60)]
+    spelling = ["".join(draw.choice("abcdefghijklmnoprstuw") for _ in range(draw.randrange(2, 7))) for _ in range(60)]
+    word, words = 0, []
+    for _ in range(60_000):
+        word = followers[word][min(3, int(draw.expovariate(1.0)))] if draw.random() < 0.9 else draw.randrange(60)
+        words.append(spelling[word])
     (folder / "text.txt").write_text("\n\n".join(" ".join(words[i : i + 40]) for i in range(0, len(words), 40)), encoding="utf-8")
     (folder / "study.toml").write_text(STUDY, encoding="utf-8")
     return folder / "study.toml"

@@ -103,7 +103,8 @@ def test_before_training_the_later_stages_say_what_to_do_first(place):
 
 def test_a_budget_beyond_reach_is_refused_with_the_estimate(trained):
     assert_refused(isoflop("plan", trained, "1e15"), 1, "times the largest run", "--extrapolate", "The law would say")
-    done = isoflop("plan", trained, "1e15", "--extrapolate")
+    assert_refused(isoflop("plan", trained, "1.2e11"), 1, "60 times the largest run", "--extrapolate", "The law would say")
+    done = isoflop("plan", trained, "1.2e11", "--extrapolate")
     assert done.returncode == 0
     assert_refused(isoflop("plan", trained, "-1"), 2, "-1")
 
@@ -308,7 +309,10 @@ def test_a_question_that_cannot_be_meant_is_refused_in_a_line(words, status, sai
     code, out, err = asked(*words)
     flat = " ".join(err.split())
     assert code == status, err
-    assert out == ""
+    if "--json" in words:
+        assert json.loads(out)["answer"] is None
+    else:
+        assert out == ""
     assert "Traceback" not in err
     assert all(word in flat for word in said), err
 
@@ -461,8 +465,9 @@ def test_a_studys_own_fits_are_asked_like_published_laws(undisturbed, tmp_path):
     status, out, err = asked("plan", undisturbed, "6e9", *words, "--json")
     assert status == 0, err
     rows = json.loads(out)
-    assert [r["law"] for r in rows] == [*(p["law"] for p in plain), "hoffmann2"]
-    for own, usual in zip(rows, plain, strict=False):
+    fitted = [p["law"] for p in plain if p["law"] != "forecast" or len(plain) > 2]  # of one fit the forecast is that fit
+    assert [r["law"] for r in rows] == [*fitted, "hoffmann2"]
+    for own, usual in zip(rows, plain[: len(fitted)], strict=False):
         for key in ("flops", "params", "tokens", "loss", "reach"):
             assert own[key] == pytest.approx(usual[key]), key
         for key in ("params_interval", "tokens_interval", "interval"):
@@ -527,7 +532,8 @@ def test_no_question_ends_in_a_traceback_or_a_number_that_is_none(tmp_path, budg
     assert status in {0, 1, 2}
     assert "Traceback" not in err
     if status:
-        assert (out, bool(err.strip())) == ("", True)
+        assert err.strip()
+        assert not out or json.loads(out)["answer"] is None  # nothing where the command line itself could not be read
         return
     rows = json.loads(out)
     assert rows

@@ -53,6 +53,16 @@ def refused(status: int, *words: object) -> str:
     return " ".join(err.split())
 
 
+def refused_in_json(status: int, *words: object) -> str:
+    """The reason of an error, which stands on stdout as JSON where --json is given, and on stderr."""
+    found, out, err = asked(*words)
+    said = json.loads(out)
+    assert (found, said["answer"]) == (status, None), err
+    assert "Traceback" not in err
+    assert flat(said["reason"]) in flat(err)
+    return flat(err)
+
+
 def flat(text: str) -> str:
     return " ".join(text.split())
 
@@ -511,7 +521,7 @@ def test_figures_that_cannot_be_written_are_an_error_in_words_after_the_answer(r
     ],
 )
 def test_what_cannot_be_meant_is_refused(runs, words, said):
-    assert said in refused(2, "fit", runs, *words)
+    assert said in (refused_in_json if "--json" in words else refused)(2, "fit", runs, *words)
 
 
 def test_files_that_are_not_there_or_no_runs_are_refused(tmp_path, kept):
@@ -611,9 +621,11 @@ def test_no_words_end_in_a_traceback(tmp_path, words):
     assert status in {0, 1, 2}
     assert "Traceback" not in err
     if status:
-        assert (out, bool(err.strip())) == ("", True)
-    elif ("--json",) in words:
-        json.loads(out, parse_constant=pytest.fail)
+        assert err.strip()
+        assert "train a model of about" not in out
+    if ("--json",) in words and (out or not status):  # nothing on stdout: the command line itself could not be read
+        said = json.loads(out, parse_constant=pytest.fail)
+        assert (said["answer"] is None) == bool(status)
 
 
 @pytest.mark.slow

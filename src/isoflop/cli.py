@@ -17,15 +17,17 @@ import typer.core
 from rich.console import Console
 
 from isoflop import STAGES, _signals, _streams, units
-from isoflop.errors import IsoflopError, UsageError
+from isoflop.errors import IsoflopError, QuestionError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
 
     from isoflop.fit import Fit, Fits
+    from isoflop.fit.account import Account
+    from isoflop.fit.asked import Asked
     from isoflop.launch import Means
     from isoflop.plan.question import Answer, Question
     from isoflop.plan.request import Request
@@ -193,11 +195,15 @@ def run(
     _train(work, specs, launcher, workers, seconds=seconds, track=track, means=_means(device, compiling, deterministic))
     fits = work.fit()
     _print_fits(fits, work)
-    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
+    answer = work.answer(fits=fits)
+    if answer.given:
+        _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
     results = work.results(fits=fits, command=_command())
     path = work.report(results)
-    _print_answer(results)
+    if answer.given:
+        _print_answer(results)
     out.print(f"\nReport: {path}", soft_wrap=True)
+    answer.require()
 
 
 @app.command(epilog="Example: isoflop arch llama --params 8B --kv-heads 8 --untied --vocab 128256")
@@ -467,6 +473,7 @@ def fit(
         typer.Option("--unit", help="Unit of the loss: nats, perplexity, bits per byte, token or character.  [default: by its name]", show_default=False),
     ] = None,
     at: Annotated[str | None, typer.Option("--at", help="FLOPs to predict.  [default: ten times the largest run]", show_default=False)] = None,
+    extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Accept a budget more than 50 times outside the runs.")] = False,
     intervals: Annotated[str | None, typer.Option("--intervals", help="Of noise or runs.  [default: by approach]", show_default=False)] = None,
     resamples: Annotated[int, typer.Option("--resamples", help="Behind the intervals.")] = 400,
     seed: Annotated[int, typer.Option("--seed", help="Of the resamples.")] = 0,
@@ -483,25 +490,24 @@ def fit(
 
     By the three approaches of Hoffmann et al. 2022, to a study or to runs made elsewhere.
     """
-    from isoflop import workspace
     from isoflop.fit import Choices
     from isoflop.fit.asked import Asked
-    from isoflop.report.progress import Bar
 
-    _one_format(markdown=markdown, as_json=as_json)
-    choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
-    asked = Asked(
-        approach=approach, choices=choices, columns=tuple(columns or ()), where=where, name=name, decimal=decimal, kind=source, count=count,
-        tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed,
-        level=level, profile=profile, keep_all=keep_all,
-    )  # fmt: skip
-    with Bar(err) as bar:
-        found = workspace.find(what, asked, folder=folder, on_progress=bar.update)
+    with _errors_in_json(as_json):
+        _one_format(markdown=markdown, as_json=as_json)
+        choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
+        asked = Asked(
+            approach=approach, choices=choices, columns=tuple(columns or ()), where=where, name=name, decimal=decimal, kind=source, count=count,
+            tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed,
+            level=level, profile=profile, keep_all=keep_all, extrapolate=extrapolate,
+        )  # fmt: skip
+        found = _find(what, asked, folder, markdown=markdown, as_json=as_json)
     if not as_json:  # first: a full disk shall not take the answer
         _show_fits(found, level=level, markdown=markdown)
-    _keep_fits(found, level=level, path=to, as_json=as_json)
+    _keep_fits(found, path=to, as_json=as_json)
     if figures is not None:
         _draw_fits(found, figures)
+    found.answer.require()
     if as_json:
         return
     if found.study is not None and to is None:
@@ -511,14 +517,43 @@ def fit(
     err.print(f"next: {plan_it}" if to else "next: the same with --out fits.json, then isoflop plan --fit fits.json FLOPS", soft_wrap=True)
 
 
-def _keep_fits(found: "Found", *, level: float, path: Path | None, as_json: bool) -> None:
-    """The fits as JSON, to a file and to stdout as it was asked."""
+def _find(what: "Sequence[Path]", asked: "Asked", folder: Path | None, *, markdown: bool, as_json: bool) -> "Found":
+    """Read and fit; where no approach can fit the runs, show what was read before the error says why."""
+    from isoflop import workspace
+    from isoflop.errors import NoLawError
+    from isoflop.report import fits as tables
+    from isoflop.report.progress import Bar
+
+    try:
+        with Bar(err) as bar:
+            return workspace.find(what, asked, folder=folder, on_progress=bar.update)
+    except NoLawError as error:
+        if not as_json:
+            _print_table(tables.account(cast("Account", error.account), ()), markdown=markdown)
+        raise
+
+
+@contextlib.contextmanager
+def _errors_in_json(as_json: bool) -> "Iterator[None]":
+    """Print an error as JSON, too: programs that read stdout get the reason where they look for the answer."""
+    try:
+        yield
+    except IsoflopError as error:
+        if as_json:
+            from isoflop.report import export
+
+            out.file.write(json.dumps(export.refused_json(error)) + "\n")
+        raise
+
+
+def _keep_fits(found: "Found", *, path: Path | None, as_json: bool) -> None:
+    """Write the fits as JSON, to a file and to stdout as the options say."""
     if path is None and not as_json:
         return
     from isoflop.fit import saved
     from isoflop.report import export
 
-    text = saved.dumps(found.fits, found.account, said=export.found_json(found.fits, found.account, found.flops, level=level, limits=found.limits))
+    text = saved.dumps(found.fits, found.account, said=export.found_json(found.fits, found.account, found.answer, limits=found.limits))
     if path is not None:
         _deliver(path, text.encode())
     if as_json:
@@ -528,7 +563,7 @@ def _keep_fits(found: "Found", *, level: float, path: Path | None, as_json: bool
 def _draw_fits(found: "Found", folder: Path) -> None:
     from isoflop.report import fitted
 
-    for path in fitted.write(found.fits, found.runs, folder, target=found.flops):
+    for path in fitted.write(found.fits, found.runs, folder, target=found.flops if found.answer.given else None):
         err.print(f"wrote {path}", soft_wrap=True)
 
 
@@ -538,7 +573,7 @@ def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
 
     fits = found.fits
     shown = (
-        tables.account(found.account, fits), tables.exponents(fits, level=level), *tables.holdout(fits), outlook.predictions(fits, found.flops, level=level),
+        tables.account(found.account, fits), tables.exponents(fits, level=level), *tables.holdout(fits), outlook.predictions(fits, found.answer),
     )  # fmt: skip
     for table in shown:
         _print_table(table, markdown=markdown)
@@ -548,7 +583,7 @@ def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
     for name, reason in fits.left_out:
         err.print(f"note: {name} is left out: {reason}", soft_wrap=True)
     _warn(fits, accounted=True)
-    for sentence in outlook.words(fits, found.flops, level=level):
+    for sentence in outlook.words(fits, found.answer):
         out.print(sentence, soft_wrap=markdown)
     if found.limits:
         out.print()
@@ -600,40 +635,44 @@ def plan(
     """
     from isoflop.plan import request
 
-    study, flops = _study_and_budget(what or [])
-    asked = request.Request(
-        flops=flops, laws=tuple(law or ()), gpus=gpus, gpu=gpu, days=days, time=time, dollars=dollars, params=params, tokens=tokens, loss=loss, mfu=mfu,
-        price=price, watts=watts, pue=pue, kg_co2=kg_co2, smaller=smaller, inference_tokens=inference_tokens, inference_mfu=inference_mfu,
-        unique_tokens=unique_tokens, shape=shape, arch=arch, vocab=vocab, context=context, untied=untied, kv_heads=kv_heads, recipe=recipe,
-        extrapolate=extrapolate,
-    )  # fmt: skip
-    _one_format(markdown=markdown, as_json=as_json)
-    kind = None if figure is None else _figure_kind(figure)
-    if study is None:
-        if folder is not None:
-            raise UsageError(f"--folder {folder} is where a study is kept, and no study is planned for. Leave it out, or name the study.")
-        if fit is not None:
-            _plan_saved(fit, asked, figure=figure, kind=kind, markdown=markdown, as_json=as_json)
-            return
-        question = request.read(asked, target=None if figure is None else request.GOPHER)
-    elif fit is not None:
-        raise UsageError(f"--fit {fit} and the study {study} are two sets of fits. Give one of them.")
-    else:
-        work = _open(Path(study), folder)
-        if asked.plain and figure is None:
-            _plan_study(work, asked, markdown=markdown, as_json=as_json)
-            return
-        question = work.question(asked)
-    _answer(question, figure=figure, kind=kind, markdown=markdown, as_json=as_json)
+    with _errors_in_json(as_json):
+        study, flops = _study_and_budget(what or [])
+        asked = request.Request(
+            flops=flops, laws=tuple(law or ()), gpus=gpus, gpu=gpu, days=days, time=time, dollars=dollars, params=params, tokens=tokens, loss=loss, mfu=mfu,
+            price=price, watts=watts, pue=pue, kg_co2=kg_co2, smaller=smaller, inference_tokens=inference_tokens, inference_mfu=inference_mfu,
+            unique_tokens=unique_tokens, shape=shape, arch=arch, vocab=vocab, context=context, untied=untied, kv_heads=kv_heads, recipe=recipe,
+            extrapolate=extrapolate,
+        )  # fmt: skip
+        _one_format(markdown=markdown, as_json=as_json)
+        kind = None if figure is None else _figure_kind(figure)
+        if study is None:
+            if folder is not None:
+                raise UsageError(f"--folder {folder} is where a study is kept, and no study is planned for. Leave it out, or name the study.")
+            if fit is not None:
+                _plan_saved(fit, asked, figure=figure, kind=kind, markdown=markdown, as_json=as_json)
+                return
+            question = request.read(asked, target=None if figure is None else request.GOPHER)
+        elif fit is not None:
+            raise UsageError(f"--fit {fit} and the study {study} are two sets of fits. Give one of them.")
+        else:
+            work = _open(Path(study), folder)
+            if asked.plain and figure is None:
+                _plan_study(work, asked, markdown=markdown, as_json=as_json)
+                return
+            question = work.question(asked)
+        _answer(question, figure=figure, kind=kind, markdown=markdown, as_json=as_json)
 
 
 def _plan_saved(path: Path, asked: "Request", *, figure: Path | None, kind: "FigureKind | None", markdown: bool, as_json: bool) -> None:
     from isoflop import workspace
+    from isoflop.fit import answers
     from isoflop.report import outlook
 
     kept = workspace.kept_fits(path)
     question = workspace.ask(kept, asked)
-    words = outlook.words(kept.fits, question.goal.value) if question.goal.quantity == "flops" else ()
+    words: Sequence[str] = ()
+    if question.goal.quantity == "flops":
+        words = outlook.words(kept.fits, answers.answer(kept.fits, question.goal.value, extrapolate=question.extrapolate))
     _answer(question, figure=figure, kind=kind, markdown=markdown, as_json=as_json, words=words)
 
 
@@ -776,7 +815,9 @@ def report(
     Its figures lie beside it as SVG and PNG.
     """
     work = _open(study, folder)
-    out.print(f"Report: {work.report(work.results(command=_command()), folder=to)}", soft_wrap=True)
+    fits = work.fit()
+    out.print(f"Report: {work.report(work.results(fits=fits, command=_command()), folder=to)}", soft_wrap=True)
+    work.answer(fits=fits).require()
 
 
 @app.command(epilog="Example: isoflop export studies/quickstart:chinchilla quickstart-hf")
@@ -926,7 +967,8 @@ def _train(
 def _print_fits(fits: "Fits", work: "Workspace") -> None:
     from isoflop.report import tables
 
-    _print_table(tables.approaches(fits.fits, work.plan(fits=fits, extrapolate=True), fits.left_out))
+    plans = work.plan(fits=fits) if work.answer(fits=fits).given else ()
+    _print_table(tables.approaches(fits.fits, plans, fits.left_out))
     _print_schedules(fits, work.overlong())
     _warn(fits)
 
@@ -1011,6 +1053,16 @@ def main() -> None:
     sys.exit(status)
 
 
+def _ask(question: QuestionError) -> None:
+    """Print a question with its readings; an option stands on a line of its own, never broken, so that it can be pasted into a shell."""
+    from rich.padding import Padding
+
+    err.print(f"isoflop: {question.question} Choose one:")
+    for reading in question.readings:
+        err.print(f"  {reading.option}", soft_wrap=True)
+        err.print(Padding(reading.text, (0, 0, 0, 6)))
+
+
 def _status() -> int:
     """Run the command that was typed and return its exit status."""
     try:
@@ -1020,6 +1072,9 @@ def _status() -> int:
         from isoflop import _misuse
 
         said, status = _misuse.sentence(error, sys.argv[1:]), 2
+    except QuestionError as error:
+        _ask(error)
+        return 2
     except IsoflopError as error:
         said, status = f"isoflop: {error}", 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # of a file that the answer was written to: its reader has seen enough

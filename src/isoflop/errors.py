@@ -11,7 +11,9 @@
     ├── StoreError            a study folder that is busy, damaged, full or read-only
     ├── TrainError            a run that could not be trained
     ├── FitError              runs that do not determine a law
-    ├── ExtrapolationError    a budget beyond what the law was fitted on; carries the estimate
+    │   └── NoLawError        runs that were read, but no approach can fit them; carries the account of the rows
+    ├── RefusedError          an answer that cannot be right; carries the reasons and the estimate
+    │   └── ExtrapolationError  a budget beyond what the law was fitted on
     ├── ValidationError       a proof that cannot be made
     ├── MemoryShortError      too little memory for what was asked
     └── MissingExtraError     an optional dependency that is not installed
@@ -85,17 +87,41 @@ class FitError(IsoflopError):
     """Runs that do not determine a law."""
 
 
-class ExtrapolationError(IsoflopError):
+class NoLawError(FitError):
+    """Runs that were read, but no approach can fit them.
+
+    Attributes:
+        account: What was read and what was excluded.
+    """
+
+    def __init__(self, message: str, *, account: object) -> None:
+        super().__init__(message)
+        self.account = account
+
+
+class RefusedError(IsoflopError):
+    """An answer that cannot be right.
+
+    Attributes:
+        reasons: Why, a sentence or two each.
+        estimate: What the law would have said; None if it is not known.
+    """
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...] = (), estimate: object = None) -> None:
+        super().__init__(message)
+        self.reasons = reasons or (message,)
+        self.estimate = estimate
+
+
+class ExtrapolationError(RefusedError):
     """A budget beyond what the law was fitted on.
 
     Attributes:
-        estimate: What the law would have said.
         reach: The budget over the largest budget fitted.
     """
 
     def __init__(self, message: str, *, estimate: object, reach: float) -> None:
-        super().__init__(message)
-        self.estimate = estimate
+        super().__init__(message, estimate=estimate)
         self.reach = reach
 
 

@@ -240,6 +240,7 @@ class Runs:
     lr: Floats | None = None  # peak learning rate; None where nobody said
     total_params: Floats | None = None  # of mixtures of experts, whose params are the active ones; None of other models
     notes: tuple[Note, ...] = ()  # which column was read as what, and what was decided
+    least_tokens: float = 0.0  # one batch (the smallest) or one context, whichever is more; 0 where neither is known
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -276,6 +277,7 @@ class Runs:
             seed=np.array([r.spec.seed for r in kept], dtype=np.int64),
             curves=tuple(curve(r.id) for r in kept),
             lr=np.array([r.spec.lr for r in kept], dtype=float),
+            least_tokens=float(max(min(r.spec.batch for r in kept), min(r.spec.shape.context for r in kept))),
             convention=convention,
             dropped=dropped,
         )

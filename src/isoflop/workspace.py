@@ -1,5 +1,6 @@
 """Workspace: a study and the folder it is kept in; every stage over them, in order. What the command line does, in Python."""
 
+import dataclasses
 import functools
 import os
 import shlex
@@ -14,9 +15,10 @@ from isoflop import study as studies
 from isoflop import track as tracking
 from isoflop.data import Corpus
 from isoflop.design import Design, Text
-from isoflop.errors import DesignError, FitError, StoreError, StudyError, UsageError, ValidationError
-from isoflop.fit import Fit, Fits, asked, saved
+from isoflop.errors import DesignError, FitError, NoLawError, StoreError, StudyError, UsageError, ValidationError
+from isoflop.fit import Fit, Fits, answers, asked, saved
 from isoflop.fit.account import Account
+from isoflop.fit.answers import Answer
 from isoflop.fit.asked import Asked
 from isoflop.fit.limits import Limits
 from isoflop.launch import USUAL, Event, Means, Mended, cores
@@ -71,10 +73,15 @@ class Found:
     fits: Fits
     runs: Runs
     account: Account
-    flops: float
+    answer: Answer  # for the budget; refused where it cannot be right
     limits: tuple[Limits, ...]  # of Approach 3; none where nobody asked
     study: "Workspace | None" = None
     overlong: Fit | None = None  # Approach 2, made alike, over a study's grid on one schedule for all lengths
+
+    @property
+    def flops(self) -> float:
+        """The budget that is asked for."""
+        return self.answer.prediction.flops
 
 
 def find(
@@ -89,8 +96,9 @@ def find(
         on_progress: Receives what is done and what fraction of it.
 
     Raises:
-        UsageError: What was asked does not go with what is there.
-        FitError: The runs cannot be read, or determine no law.
+        UsageError: The options do not go with what is there.
+        NoLawError: The runs were read, but no approach can fit them.
+        FitError: The runs cannot be read.
     """
     words = words or Asked()
     paths = (paths,) if isinstance(paths, Path) else tuple(paths)
@@ -101,11 +109,7 @@ def find(
         return _of_study(open(path, folder=folder), words, on_progress)
     if folder is not None:
         raise UsageError(f"--folder {folder} is where a study is kept, and {path} is a file of runs. Leave it out.")
-    runs = _read(paths, words, on_progress)
-    flops = asked.budget(runs, words)
-    fits = asked.fits(runs, words, on_progress=on_progress)
-    limits = asked.limits(runs, words, fits, flops)
-    return Found(fits=fits, runs=runs, account=Account.of(runs, _called(paths)), flops=flops, limits=limits)
+    return _found(_read(paths, words, on_progress), _called(paths), words, on_progress)
 
 
 def _called(paths: Sequence[Path]) -> str:
@@ -117,13 +121,20 @@ def _called(paths: Sequence[Path]) -> str:
 def _of_study(work: "Workspace", words: Asked, on_progress: Callable[[str, float], None] | None) -> Found:
     if words.of_files:
         raise UsageError(f"{' and '.join(words.of_files)}: a study knows its columns and budgets. Leave that out, or export the runs: isoflop runs STUDY --csv")
-    runs = work.runs()
-    flops = asked.budget(runs, words, target=work.study.target)
-    account = Account.of(runs, f"the study {work.study.name}")
-    fits = asked.fits(runs, words, on_progress=on_progress)
+    found = _found(work.runs(), f"the study {work.study.name}", words, on_progress, target=work.study.target)
+    return dataclasses.replace(found, study=work, overlong=work.overlong(words))
+
+
+def _found(runs: Runs, source: str, words: Asked, on_progress: Callable[[str, float], None] | None, *, target: float | None = None) -> Found:
+    """Fit runs, and answer for the budget that was asked for, or for the target."""
+    account, flops = Account.of(runs, source), asked.budget(runs, words, target=target)
+    try:
+        fits = asked.fits(runs, words, on_progress=on_progress)
+    except FitError as error:
+        raise NoLawError(str(error), account=account) from None
     limits = asked.limits(runs, words, fits, flops)
-    overlong = work.overlong(words)
-    return Found(fits=fits, runs=runs, account=account, flops=flops, limits=limits, study=work, overlong=overlong)
+    answer = answers.answer(fits, flops, level=words.level, extrapolate=words.extrapolate)
+    return Found(fits=fits, runs=runs, account=account, answer=answer, limits=limits)
 
 
 def _read(paths: Sequence[Path], words: Asked, on_progress: Callable[[str, float], None] | None) -> Runs:
@@ -169,10 +180,14 @@ def ask(kept: saved.Saved, request: Request) -> Question:
 
 
 def _as_published(fits: Fits, account: Account) -> tuple[Published, ...]:
-    own = tuple(fitted.published(f, title=title(f), source=account.source, smallest=account.smallest_flops) for f in fits)
+    def refuse(flops: float) -> tuple[str, ...]:  # how far a budget is outside the runs is judged with the other laws of a plan
+        return answers.answer(fits, flops, extrapolate=True).reasons
+
+    smallest, source = account.smallest_flops, account.source
+    own = tuple(fitted.published(f, title=title(f), source=source, smallest=smallest, refuse=refuse) for f in fits)
     if fits.forecast is None or len(own) == 1:  # of one fit it is that fit
         return own
-    return (*own, fitted.expected(fits.forecast, source=account.source, smallest=account.smallest_flops))
+    return (*own, fitted.expected(fits.forecast, source=source, smallest=smallest, refuse=refuse))
 
 
 class Workspace:
@@ -433,14 +448,24 @@ class Workspace:
         except FitError:
             return None
 
+    def answer(self, flops: float | None = None, *, fits: Fits | None = None, extrapolate: bool = False) -> Answer:
+        """Return what the fits say of a budget, the study's target if not given; refused where it cannot be right."""
+        return answers.answer(fits or self.fit(), flops or self.study.target, extrapolate=extrapolate)
+
     def plan(self, flops: float | None = None, *, fits: Fits | None = None, extrapolate: bool = False) -> tuple[Plan, ...]:
-        """What each approach recommends for a budget, the study's target if not given; and last, what predicted held-out budgets best.
+        """Return what each approach recommends for a budget, the study's target if not given; and last, what predicted held-out budgets best.
 
         Raises:
             ExtrapolationError: Too far beyond the largest run; the estimate is on the error.
+            RefusedError: The answer cannot be right; the estimate is on the error.
         """
-        fits = fits or self.fit()
-        return plan.plan_all(fits.fits, flops or self.study.target, kind=self.study.kind(self.corpus.vocab), forecast=fits.forecast, extrapolate=extrapolate)
+        fits, flops = fits or self.fit(), flops or self.study.target
+        found = self.answer(flops, fits=fits, extrapolate=extrapolate)
+        if not found.extrapolated:  # far above the runs `plan_all` raises, with the plan as its estimate
+            found.require()
+        plans = plan.plan_all(fits.fits, flops, kind=self.study.kind(self.corpus.vocab), forecast=fits.forecast, extrapolate=extrapolate)
+        found.require()
+        return plans
 
     def question(self, request: Request) -> Question:
         """What was typed of a plan, asked of this study's own fits and of the published laws named beside them."""
@@ -470,11 +495,12 @@ class Workspace:
         return validate.judge(plans, fits.fits, records, kaplan=self.study.proof.kaplan)
 
     def results(self, *, fits: Fits | None = None, command: str = "isoflop.open(...).report(), in Python") -> Results:
-        """All that is known, for a report; with the proof if it has been made."""
+        """Return all that is known, for a report; with the proof if it has been made, and without plans where the answer is refused."""
         runs = self.runs()
         fits = fits or fit.fit_all(runs)
-        plans = self.plan(fits=fits)
-        fought, validation, note = self._fought(fits, plans)
+        found = self.answer(fits=fits)
+        plans = self.plan(fits=fits) if found.given else ()
+        fought, validation, note = self._fought(fits, plans) if found.given else ((), None, " ".join(found.reasons))
         return Results(
             study=self.study,
             corpus=self.corpus,
@@ -488,6 +514,7 @@ class Workspace:
             plans=plans,
             validation=validation,
             proof_note=note,
+            refused=found.reasons,
             command=command,
         )
 

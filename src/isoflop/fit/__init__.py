@@ -12,6 +12,7 @@ from isoflop.fit import _bootstrap, _checks, _forms, _outliers, _reasons, envelo
 from isoflop.fit.choices import Choices
 from isoflop.fit.forecast import Blend, Forecast, Member, Prediction, combine, has_optimum, of_loss, of_size, weigh
 from isoflop.fit.holdout import FARTHEST, Holdout, Trial, hold_out
+from isoflop.fit.refusals import Refusal, Trained
 from isoflop.fit.result import Approach, Fit, Frontier, Profile, Status
 from isoflop.runs import Dropped, Runs
 
@@ -29,7 +30,9 @@ __all__ = [
     "Member",
     "Prediction",
     "Profile",
+    "Refusal",
     "Status",
+    "Trained",
     "Trial",
     "envelope",
     "fit",
@@ -63,6 +66,7 @@ class Fits:
     holdout: Holdout | None = None  # None where it was not made
     forecast: Forecast | None = None
     disagreement: tuple[str, ...] = ()  # where the approaches disagree, and why; a sentence each
+    trained: Trained | None = None  # ranges of the runs, which an answer is checked against; None in files of older versions
 
     def __iter__(self) -> Iterator[Fit]:
         return iter(self.fits)
@@ -98,6 +102,7 @@ def fit(
     _registry.check(approach, APPROACHES, noun="approach")
     choices.refuse_foreign(approach)
     sound, aside = set_aside(runs, keep_all=keep_all)
+    _refuse_one_line(approach, sound)
     return _told(choices.make(sound, approach, resamples=resamples, seed=seed), runs, aside)
 
 
@@ -125,6 +130,7 @@ def fit_all(
     for i, approach in enumerate(APPROACHES):
         tell("fitting", i / len(APPROACHES))
         try:
+            _refuse_one_line(approach, sound)
             fits.append(_told(choices.make(sound, approach, resamples=resamples, seed=seed), runs, aside))
         except FitError as error:
             left_out.append(LeftOut(approach, str(error)))
@@ -132,8 +138,9 @@ def fit_all(
         raise FitError("no approach can be made of these runs. " + " ".join(f"{name}: {reason}" for name, reason in left_out))
     held, expected = _expected(sound, fits, choices, resamples=resamples, seed=seed, tell=tell)
     return Fits(
-        fits=tuple(fits), left_out=tuple(left_out), holdout=held, forecast=expected, disagreement=_reasons.disagreement(sound, fits) if len(fits) > 1 else ()
-    )
+        fits=tuple(fits), left_out=tuple(left_out), holdout=held, forecast=expected, trained=Trained.of(sound),
+        disagreement=_reasons.disagreement(sound, fits) if len(fits) > 1 else (),
+    )  # fmt: skip
 
 
 def set_aside(runs: Runs, *, keep_all: bool = False) -> tuple[Runs, tuple[Dropped, ...]]:
@@ -144,6 +151,12 @@ def set_aside(runs: Runs, *, keep_all: bool = False) -> tuple[Runs, tuple[Droppe
     if found.keep.all():
         return runs, found.set_aside
     return runs.take(np.flatnonzero(found.keep)), found.set_aside
+
+
+def _refuse_one_line(approach: Approach, runs: Runs) -> None:
+    """Refuse a law of params and tokens where the runs cannot tell the two apart."""
+    if approach == "parametric" and (why := _checks.one_line(runs)):
+        raise FitError(why)
 
 
 def _told(found: Fit, runs: Runs, aside: tuple[Dropped, ...]) -> Fit:
@@ -157,7 +170,8 @@ def _expected(runs: Runs, fits: list[Fit], choices: Choices, *, resamples: int, 
     """The trials of all candidates, and the combination of their fits that they speak for."""
     whole = {_name(found): found for found in fits}
     candidates = {name: _candidate(choices, found.approach, HELD_OUT_RESAMPLES, seed) for name, found in whole.items()}
-    for form in (*RIVALS, *(("data_constrained",) if _repeated(runs) else ())):
+    forms = () if _checks.one_line(runs) else (*RIVALS, *(("data_constrained",) if _repeated(runs) else ()))
+    for form in forms:
         candidates.setdefault(f"parametric {form}", _rival(replace(choices, law=form), form, seed))
     profiles = next((found.profiles for found in fits if found.profiles), ())
     noise = _run_noise(fits)

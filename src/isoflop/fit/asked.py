@@ -16,6 +16,7 @@ from isoflop.fit.choices import ESTIMATOR, LAW
 from isoflop.fit.forecast import combine
 from isoflop.fit.holdout import hold_out
 from isoflop.fit.limits import Limits
+from isoflop.fit.refusals import Trained
 from isoflop.fit.result import fewest, too_few
 from isoflop.runs import Runs
 
@@ -50,6 +51,7 @@ class Asked:
     level: float = LEVEL
     profile: bool = False  # likelihood, of Approach 3
     keep_all: bool = False
+    extrapolate: bool = False  # accept a budget more than 50 times outside the runs
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
@@ -152,7 +154,7 @@ def _alone(approach: Approach, runs: Runs, asked: Asked, *, on_progress: Callabl
         return asked.choices.make(below, approach, resamples=HELD_OUT_RESAMPLES, seed=asked.seed, influence=False)
 
     held = hold_out(sound, {name: again}, profiles=found.profiles or _profiles(sound), noise=noise, on_progress=tell)
-    return Fits(fits=(found,), left_out=(), holdout=held, forecast=combine({name: found}, held, noise=noise))
+    return Fits(fits=(found,), left_out=(), holdout=held, forecast=combine({name: found}, held, noise=noise), trained=Trained.of(sound))
 
 
 def _profiles(runs: Runs) -> tuple[Profile, ...]:

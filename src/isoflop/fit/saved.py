@@ -67,7 +67,7 @@ def _saved(exact: Mapping[str, object]) -> Saved:
     fits = tuple(_codec.read(Fit, entry, f"fits[{i}]") for i, entry in enumerate(_codec.listed(parts["fits"], "fits")))
     if not fits:
         raise UsageError("it holds no fit")
-    hints, rest = typing.get_type_hints(Fits), _codec.mapping(parts["rest"], _REST, "rest")
+    hints, rest = typing.get_type_hints(Fits), _codec.mapping(parts["rest"], _REST, "rest", optional={"trained"})  # which older versions did not write
     others = {name: _codec.read(hints[name], value, name, fits) for name, value in rest.items()}
     account = _codec.read(Account, parts["account"], "account")
     budgets = {f"fits[{i}].reach_flops": fit.reach_flops for i, fit in enumerate(fits)} | {"account.smallest_flops": account.smallest_flops}

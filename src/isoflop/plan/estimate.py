@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from isoflop import units
-from isoflop.errors import ExtrapolationError, FitError
+from isoflop.errors import ExtrapolationError, FitError, RefusedError
 from isoflop.plan.budget import Goal
 from isoflop.published import REACH, Interval, Published
 
@@ -64,6 +64,7 @@ def estimates(fits: Iterable[Published], goal: Goal, *, extrapolate: bool = Fals
     Raises:
         FitError: No law can say anything of the goal.
         ExtrapolationError: The goal is far outside the data of every law; the estimates are on the error.
+        RefusedError: No law's answer can be right; the estimates are on the error.
     """
     rows: list[Estimate] = []
     left_out: list[tuple[str, str]] = []
@@ -78,7 +79,20 @@ def estimates(fits: Iterable[Published], goal: Goal, *, extrapolate: bool = Fals
     if not extrapolate and all(row.outside for row in rows):
         words = _refusal(result) + (f" Left out: {_reasons(left_out)}" if left_out else "")
         raise ExtrapolationError(words, estimate=result, reach=min(row.reach for row in rows))
-    return result
+    return _without_refused(result)
+
+
+def _without_refused(result: Estimates) -> Estimates:
+    """Return the estimates without those that cannot be right; they are left out with the reason."""
+    refused = {row.fit.name: row.fit.refusals(row.flops) for row in result.rows if row.fit.refusals is not None}
+    reasons = {name: found for name, found in refused.items() if found}
+    if not reasons:
+        return result
+    rows = tuple(row for row in result.rows if row.fit.name not in reasons)
+    if not rows:
+        every = tuple(dict.fromkeys(reason for found in reasons.values() for reason in found))
+        raise RefusedError(f"there is no answer for {result.goal}. {' '.join(every)}", reasons=every, estimate=result)
+    return Estimates(goal=result.goal, rows=rows, left_out=(*result.left_out, *((name, " ".join(found)) for name, found in reasons.items())))
 
 
 def _estimate(fit: Published, goal: Goal) -> Estimate:

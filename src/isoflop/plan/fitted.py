@@ -1,6 +1,7 @@
 """A person's own fits, asked as published laws are: with the intervals that their resamples give."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:  # planning with published laws needs no fits
 LEVEL = 0.8  # of every interval: from the 10th to the 90th percentile, as in Hoffmann et al. 2022, Table 2
 
 
-def published(fit: "Fit", *, title: str, source: str, smallest: float) -> Published:
+Refuse = Callable[[float], tuple[str, ...]]  # reasons why there is no answer at a budget
+
+
+def published(fit: "Fit", *, title: str, source: str, smallest: float, refuse: Refuse | None = None) -> Published:
     """A fit as a published law.
 
     Args:
@@ -26,6 +30,7 @@ def published(fit: "Fit", *, title: str, source: str, smallest: float) -> Publis
         title: What the approach is called.
         source: Of its runs: a study, a file.
         smallest: FLOPs of the smallest run.
+        refuse: Returns the reasons why there is no answer at a budget.
     """
     low, high = fit.interval(lambda law: law.a, level=LEVEL)
     return Published(
@@ -41,6 +46,7 @@ def published(fit: "Fit", *, title: str, source: str, smallest: float) -> Publis
         fitted_flops=(smallest, fit.reach_flops),
         intervals=(Interval(quantity="a", low=low, high=high, level=LEVEL),) if math.isfinite(low) and math.isfinite(high) else (),
         spread=lambda flops: _spread(fit, flops),
+        refusals=refuse,
     )
 
 
@@ -83,13 +89,14 @@ class Expected:
         return Allocation(flops=C, params=params, tokens=tokens, loss=self.forecast.loss.centre("loss", C))
 
 
-def expected(forecast: "Forecast", *, source: str, smallest: float) -> Published:
+def expected(forecast: "Forecast", *, source: str, smallest: float, refuse: Refuse | None = None) -> Published:
     """What predicted held-out budgets best, as a published law.
 
     Args:
         forecast: Of all fits.
         source: Of their runs.
         smallest: FLOPs of the smallest run.
+        refuse: Returns the reasons why there is no answer at a budget.
     """
     fit = forecast.loss.members[0].fit
     return Published(
@@ -104,6 +111,7 @@ def expected(forecast: "Forecast", *, source: str, smallest: float) -> Published
         counts=fit.convention,
         fitted_flops=(smallest, fit.reach_flops),
         spread=lambda flops: _expected_spread(forecast, flops),
+        refusals=refuse,
     )
 
 

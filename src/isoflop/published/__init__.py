@@ -49,6 +49,7 @@ class Published:
     intervals: tuple[Interval, ...] = ()
     cautions: tuple[str, ...] = ()  # known traps, a sentence each
     spread: Callable[[float], tuple[Interval, ...]] | None = None  # of params, tokens and loss at a budget, by a fit's own resamples; no paper prints those
+    refusals: Callable[[float], tuple[str, ...]] | None = None  # reasons why there is no answer at a budget; for a person's own fits
 
     @property
     def reach_flops(self) -> float:

@@ -37,8 +37,9 @@ def answer(results: Results) -> Answer:
     cautions = tuple(f"Provisional: {fit.status.message}" for fit in results.fits if not fit.status.ok)
     words = _glossary(results)
     if plan is None:
-        why = " ".join(reason for _, reason in results.left_out_fits)
-        headline = (("No recommendation: these runs determine no law.", True),)
+        refused = f"No answer for {units.flops(results.target)} FLOPs: what the fits say cannot be right."
+        why = " ".join(results.refused or (reason for _, reason in results.left_out_fits))
+        headline = ((refused if results.refused else "No recommendation: these runs determine no law.", True),)
         return Answer(headline=headline, expectation=why, proof=(), verdict="none", cautions=cautions, glossary=words)
     return Answer(
         headline=_headline(plan),

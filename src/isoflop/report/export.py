@@ -8,9 +8,10 @@ from typing import cast
 import numpy as np
 
 from isoflop import _cells
-from isoflop.errors import not_importable
+from isoflop.errors import IsoflopError, NoLawError, QuestionError, not_importable
 from isoflop.fit import Blend, Fit, Fits, Prediction, Profile, Trial
 from isoflop.fit.account import Account, groups
+from isoflop.fit.answers import Answer, by_fit
 from isoflop.fit.limits import Limits
 from isoflop.plan import Plan
 from isoflop.report import outlook
@@ -97,24 +98,43 @@ def fits_json(fits: Iterable[Fit], left_out: Iterable[tuple[str, str]] = (), *, 
     }
 
 
-def found_json(fits: Fits, seen: Account, flops: float, *, level: float = LEVEL, limits: Sequence[Limits] = ()) -> dict[str, object]:
-    """All that `isoflop fit` says: what became of the rows, the fits, their errors on held-out budgets, and what is to be expected at a budget."""
-    best = outlook.offered(fits, flops, level=level)
+def found_json(fits: Fits, seen: Account, found: Answer, *, limits: Sequence[Limits] = ()) -> dict[str, object]:
+    """Return all that `isoflop fit` says: what became of the rows, the fits, their errors on held-out budgets, and the answer for a budget."""
+    flops, level = found.prediction.flops, found.prediction.level
     return {
-        "runs": _account(seen),
+        "runs": account_json(seen),
         "level": level,
         **fits_json(fits, fits.left_out, level=level, limits=limits),
         "holdout": [_trial(t) for t in fits.holdout.trials] if fits.holdout else [],
         "holdout_left_out": [{"by": by, "reason": reason} for by, reason in fits.holdout.left_out] if fits.holdout else [],
         "forecast": _forecast(fits),
-        "predictions": [{"by": fit.approach} | _prediction(outlook.prediction(fit, flops, level=level)) for fit in fits],
-        "prediction": None if best is None else _prediction(best),
+        "predictions": [{"by": fit.approach} | _prediction(by_fit(fit, flops, level=level)) for fit in fits],
+        "prediction": None if found.fit is not None else _prediction(found.prediction),
         "disagreement": list(fits.disagreement),
-        "answer": list(outlook.words(fits, flops, level=level)),
+        **answer_json(fits, found),
     }
 
 
-def _account(seen: Account) -> dict[str, object]:
+def answer_json(fits: Fits, found: Answer) -> dict[str, object]:
+    """Return the answer with its sentences under "answer"; null with the reason where it is refused."""
+    if not found.given:
+        each = [{"kind": one.kind, "reason": one.reason, "advice": one.advice} for one in found.refusals]
+        return {"answer": None, "reason": " ".join(found.reasons), "refusals": each}
+    by = "forecast" if found.fit is None else found.fit.approach
+    said = {"by": by, "unit": found.unit, "why": outlook.source(fits, found), "sentences": list(outlook.words(fits, found))}
+    return {"answer": _prediction(found.prediction) | said}
+
+
+def refused_json(error: IsoflopError) -> dict[str, object]:
+    """Return what JSON says where an error takes the place of an answer: null, and the reason; of a question, the readings."""
+    if isinstance(error, QuestionError):
+        return {"answer": None, "question": error.question, "readings": [{"text": one.text, "option": one.option} for one in error.readings]}
+    runs = {"runs": account_json(error.account)} if isinstance(error, NoLawError) and isinstance(error.account, Account) else {}
+    return {**runs, "answer": None, "reason": str(error)}
+
+
+def account_json(seen: Account) -> dict[str, object]:
+    """Return what was read, and what of it a fit sees."""
     dropped = [{"reason": group.reason, "runs": group.runs, "example": group.example} for group in groups(seen.dropped)]
     return {
         "source": seen.source,

@@ -133,8 +133,8 @@ def _percent(value: float) -> str:
     return shown("{:.2%}".format, value)
 
 
-def account(seen: Account, fits: Fits) -> Table:
-    """What became of every row."""
+def account(seen: Account, fits: Iterable[Fit]) -> Table:
+    """Return what became of every row."""
     many = len(seen.budgets) > seen.kept / 2
     lowest, highest = units.flops(seen.smallest_flops), units.flops(seen.largest_flops)
     budgets = f"none shared: {seen.kept} runs from {lowest} to {highest} FLOPs" if many else f"{len(seen.budgets)}, from {lowest} to {highest} FLOPs"
@@ -153,7 +153,7 @@ def account(seen: Account, fits: Fits) -> Table:
     return Table(title="Runs", head=("", ""), rows=tuple(row(*line) for line in lines), words=frozenset({0, 1}))
 
 
-def _aside(fits: Fits) -> dict[Dropped, list[str]]:
+def _aside(fits: Iterable[Fit]) -> dict[Dropped, list[str]]:
     """Runs that fits set aside, with the approaches that did."""
     found: dict[Dropped, list[str]] = {}
     for fit in fits:

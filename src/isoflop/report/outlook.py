@@ -3,64 +3,33 @@
 import math
 
 from isoflop import units
-from isoflop.errors import FitError
-from isoflop.fit import Fit, Fits, Prediction
+from isoflop.fit import Fits, Prediction
+from isoflop.fit.answers import Answer, by_fit
 from isoflop.report.fits import edges, short, title
 from isoflop.report.table import Cell, Row, Table, row, shown
 from isoflop.report.tables import counts
 
 Interval = tuple[float, float]
-LEVEL = 0.8  # from the 10th to the 90th percentile, as in Hoffmann et al. 2022, Table 2
-NOWHERE: Interval = (math.nan, math.nan)
 
 
-def predictions(fits: Fits, flops: float, *, level: float) -> Table:
-    """What each approach says of a budget, and what is offered of them all."""
-    unit = next(iter(fits)).unit
-    rows = [_predicted(title(fit), prediction(fit, flops, level=level)) for fit in fits]
-    best = offered(fits, flops, level=level)
-    if best is not None:
-        rows.append(_predicted("By hold-out", best))
-    reach = flops / max(fit.reach_flops for fit in fits)
+def predictions(fits: Fits, found: Answer) -> Table:
+    """Return the table of what each approach says of a budget, and what is offered of them all."""
+    flops, level = found.prediction.flops, found.prediction.level
+    rows = [_predicted(title(fit), by_fit(fit, flops, level=level)) for fit in fits]
+    if found.fit is None:
+        rows.append(_predicted("By hold-out", found.prediction))
+    reach, smallest = flops / max(fit.reach_flops for fit in fits), fits.trained.flops[0] if fits.trained else 0.0
     beyond = f", {units.times(reach)} times the largest run" if reach > 1 else ", inside the runs"
+    if flops < smallest:
+        beyond = f", {units.times(smallest / flops)} times below the smallest run"
+    heading = "The best model for" if found.given else "Refused, not an answer: what the fits say of"
     return Table(
-        title=f"The best model for {units.flops(flops)} FLOPs{beyond}",
-        head=("approach", "parameters", "tokens", "tokens per parameter", f"loss ({short(unit)})"),
-        rows=tuple(rows),
+        title=f"{heading} {units.flops(flops)} FLOPs{beyond}",
+        head=("approach", "parameters", "tokens", "tokens per parameter", f"loss ({short(found.unit)})"),
+        rows=tuple(one if found.given else one._replace(muted=True) for one in rows),
         note=f"Ranges: {level * 100:g} % intervals; of the loss, for one new run."
-        + (" By hold-out: by what predicted held-out budgets best, widened by how far off it was." if best is not None else ""),
+        + (" By hold-out: by what predicted held-out budgets best, widened by how far off it was." if found.fit is None else ""),
     )
-
-
-def offered(fits: Fits, flops: float, *, level: float) -> Prediction | None:
-    """What is offered of all fits, by the hold-out; None where there was none, or a law that takes part has no optimum there."""
-    try:
-        return None if fits.forecast is None else fits.forecast.at(flops, level=level)
-    except FitError:
-        return None
-
-
-def prediction(fit: Fit, flops: float, *, level: float) -> Prediction:
-    """What a fit says by itself; NaN where its law has no optimum."""
-    try:
-        best = fit.law.optimum(flops)
-        return Prediction(
-            flops=flops,
-            params=float(best.params),
-            params_interval=fit.interval(lambda law: float(law.optimum(flops).params), level=level),
-            tokens=float(best.tokens),
-            tokens_interval=fit.interval(lambda law: float(law.optimum(flops).tokens), level=level),
-            loss=float(best.loss),
-            loss_interval=fit.prediction_interval(flops, level=level),
-            level=level,
-            reach=flops / fit.reach_flops,
-        )
-    except FitError:
-        nan = math.nan
-        return Prediction(
-            flops=flops, params=nan, params_interval=NOWHERE, tokens=nan, tokens_interval=NOWHERE, loss=nan, loss_interval=NOWHERE, level=level,
-            reach=flops / fit.reach_flops,
-        )  # fmt: skip
 
 
 def _predicted(name: str, found: Prediction) -> Row:
@@ -73,34 +42,25 @@ def _predicted(name: str, found: Prediction) -> Row:
     )
 
 
-def words(fits: Fits, flops: float, *, level: float = LEVEL) -> tuple[str, ...]:
-    """The answer, a sentence or a few each: how big, how long, what loss, by what, and where the approaches disagree."""
-    best = offered(fits, flops, level=level)
-    if best is not None and fits.forecast is not None:
-        found, why = best, _sentence(fits.forecast.why)
-    else:
-        found, by = _middle(fits, flops, level=level)
-        shown = "no budgets could be held out" if fits.forecast is None else "what predicted held-out budgets best says nothing of this one"
-        why = f"This is by Approach {by} alone, and how well it extrapolates is not known: {shown}."
-    unit = next(iter(fits)).unit
+def words(fits: Fits, found: Answer) -> tuple[str, ...]:
+    """Return the answer, a sentence or a few each: how big, how long, what loss, by what, and where the approaches disagree; empty where it is refused."""
+    if not found.given:
+        return ()
     provisional = (f"Provisional ({fit.approach}): {fit.status.message}" for fit in fits if not fit.status.ok)
-    return (_headline(found), _expectation(found, unit), why, *fits.disagreement, *provisional)
+    return (_headline(found.prediction), _expectation(found.prediction, found.unit), source(fits, found), *fits.disagreement, *provisional)
 
 
-def _sentence(words: str) -> str:
-    return f"This is {words.rstrip('.')}." if words[:1].islower() else words
-
-
-def _middle(fits: Fits, flops: float, *, level: float) -> tuple[Prediction, str]:
-    """The middle one of the approaches by size, so that none that goes astray decides."""
-    made = sorted(((prediction(fit, flops, level=level), title(fit)) for fit in fits), key=lambda pair: pair[0].params)
-    sound = [pair for pair in made if math.isfinite(pair[0].params)] or made
-    return sound[(len(sound) - 1) // 2]
+def source(fits: Fits, found: Answer) -> str:
+    """Return the sentence that says by what an answer is."""
+    if found.fit is None and fits.forecast is not None:
+        why = fits.forecast.why
+        return f"This is {why.rstrip('.')}." if why[:1].islower() else why
+    shown = "no budgets could be held out" if fits.forecast is None else "what predicted held-out budgets best says nothing of this one"
+    by = "" if found.fit is None else title(found.fit)
+    return f"This is by Approach {by} alone, and how well it extrapolates is not known: {shown}."
 
 
 def _headline(found: Prediction) -> str:
-    if not math.isfinite(found.params):
-        return f"With {units.flops(found.flops)} FLOPs: no best model can be told, for none of these laws has an optimum there."
     each = found.tokens / found.params
     return (
         f"With {units.flops(found.flops)} FLOPs, train a model of about {units.count(found.params)} parameters{_sure(found, found.params_interval)} "

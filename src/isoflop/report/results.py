@@ -84,6 +84,7 @@ class Results:
     plans: tuple[Plan, ...]
     validation: Validation | None  # None: not proved
     command: str  # that made all this
+    refused: tuple[str, ...] = ()  # why there is no answer for the target; then there are no plans
     proof_note: str = ""  # why no proof can be made or judged; empty if it is only not made yet
     holdout: Holdout | None = None  # None: nothing was held out
     forecast: Forecast | None = None
