@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 settings.register_profile("default", deadline=None)  # a busy machine is no fault of the code
-settings.register_profile("slow", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("slow", deadline=None)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run begun in the background ignores Ctrl-C, and so would what it starts
 STUDY = """
 name = "tiny"
@@ -36,7 +36,7 @@ LONG = ("test_workspace", "test_launchers", "test_cli", "test_docs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """`make slow` tries 5,000 examples of every test that is marked fuzz; by default each test says how many."""
+    """Tell tests that are marked fuzz, by Hypothesis's profile, that many examples are wanted in `make slow`."""
     settings.load_profile("slow" if _slow(config) else "default")
 
 

@@ -87,7 +87,9 @@ class Blend:
         apart = math.sqrt(float(weights @ (centres - middle) ** 2))
         wider = math.hypot(_student.quantile(level, freedom) * max(self.drift * far, apart), _student.quantile(level, math.inf) * noise)
         low, high = np.hypot(own, wider)
-        return math.exp(middle), (math.exp(middle - low), math.exp(middle + high))
+        with np.errstate(over="ignore"):  # an end beyond all numbers is infinite
+            ends = np.exp([middle - low, middle + high])
+        return math.exp(middle), (float(ends[0]), float(ends[1]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,7 +137,8 @@ class Fit:
         if residuals.size > MOST_ERRORS:  # their quantiles say as much, and memory does not grow with the runs
             residuals = np.quantile(residuals, (np.arange(MOST_ERRORS) + 0.5) / MOST_ERRORS)
         errors = (residuals - np.median(residuals)) * grown
-        spread = (losses[:, None] * np.exp(errors)[None, :]).ravel()
+        with np.errstate(over="ignore", invalid="ignore"):  # an error of hundreds of e-folds is an infinite end of the interval
+            spread = (losses[:, None] * np.exp(errors)[None, :]).ravel()
         tail = ((1 - level) / 2 * (losses.size + 1) - 0.5) / losses.size  # as of `interval`: there are only as many laws, however often each is spread
         low, high = np.quantile(spread, [tail, 1 - tail])
         return (float(low), float(high))
