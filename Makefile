@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= examples/1_quickstart.toml
 
-.PHONY: study test check slow docs clean
+.PHONY: setup shell study test check slow docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -17,9 +17,17 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+setup: $(VENV)/installed  ## set up $(VENV), and nothing else
+	@echo "Call it as ./isoflop, or open a shell that knows isoflop: make shell"
+
+shell: $(VENV)/installed  ## open a shell in which `isoflop` is found; leave it with exit
+	@echo "==> a shell with isoflop; leave it with: exit"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" "$${SHELL:-/bin/sh}" || true
+
 study: $(VENV)/installed  ## design, train, fit, plan, prove and report the quickstart study (STUDY=file for another)
 	@echo "==> isoflop run $(STUDY)"
 	@$(BIN)/isoflop run $(STUDY)
+	@echo "Call isoflop as ./isoflop, or open a shell that knows it: make shell"
 
 test: check  ## all checks, then the tests
 	@echo "==> pytest"

@@ -1,6 +1,7 @@
 """What README and docs show is what happens: their Python is executed, their commands are run."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_python_on_the_page_runs(page, place):
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
 def test_commands_on_the_page_run(page, place):
     for command in commands(page):
-        words = command.replace("STUDY", "studies/quickstart").replace("1e13", "1e10").split()[1:]
+        words = shlex.split(command.replace("STUDY", "studies/quickstart").replace("1e13", "1e10"))[1:]
         if "FILE" in words or "[FLOPS]" in words:
             continue  # a form, not a command
         code = "from isoflop.cli import main; main()"
