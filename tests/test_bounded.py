@@ -79,12 +79,6 @@ def test_a_bomb_takes_the_memory_of_its_buffers(tmp_path: Path, suffix: str) -> 
     assert rise < 120  # MiB; in one piece it is 160
 
 
-def chunk(path: Path) -> tuple[int, int]:
-    column = parquet.read_metadata(path).row_group(0).column(0)
-    start = min(column.data_page_offset, column.dictionary_page_offset or column.data_page_offset)
-    return start, start + column.total_compressed_size
-
-
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize("encoded", ["plain", "dictionary"])
 def test_the_largest_page_is_what_the_pages_declare(tmp_path: Path, version: str, encoded: str) -> None:
@@ -94,7 +88,8 @@ def test_the_largest_page_is_what_the_pages_declare(tmp_path: Path, version: str
         pa.table({"text": texts}), path, compression="zstd", data_page_version=version, use_dictionary=encoded == "dictionary", write_page_checksum=True
     )
     with path.open("rb") as file:
-        assert 600_000 < _bounded.largest_page(file, *chunk(path)) < 700_000
+        (chunk,) = _bounded.chunks(file)
+        assert 600_000 < _bounded.largest_page(file, chunk.start, chunk.end) < 700_000
         assert file.tell() == 0
 
 
@@ -102,3 +97,22 @@ def test_the_largest_page_is_what_the_pages_declare(tmp_path: Path, version: str
 def test_bytes_of_any_kind_are_pages_or_refused(content: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert _bounded.largest_page(io.BytesIO(content), 0, len(content)) >= 0
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.6"])
+def test_chunks_of_a_footer_are_those_that_pyarrow_reads(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"id": range(50), "text": [f"text {i}" for i in range(50)], "more": [{"a": [1.5, i]} for i in range(50)]})
+    parquet.write_table(table, path, version=version, row_group_size=20, write_page_index=True)
+    metadata = parquet.read_metadata(path)
+    columns = [metadata.row_group(group).column(i) for group in range(3) for i in range(metadata.num_columns)]
+    with path.open("rb") as file:
+        found = list(_bounded.chunks(file))
+    assert [(c.column, c.end - c.start, c.unpacked) for c in found] == [(c.path_in_schema, c.total_compressed_size, c.total_uncompressed_size) for c in columns]
+    assert [c.start for c in found] == [min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset) for c in columns]
+
+
+@given(st.binary(max_size=200))
+def test_a_footer_of_any_bytes_is_read_or_refused(content: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        list(_bounded.chunks(io.BytesIO(content + len(content).to_bytes(4, "little") + b"PAR1")))

@@ -442,6 +442,58 @@ def test_a_record_that_is_too_long_is_excluded_and_named(tmp_path: Path, filler:
     assert made.excluded["record of over 16 MB"].first == (f"{long}, line 2",)
 
 
+# Any bytes
+
+KINDS = (".txt", ".jsonl", ".parquet", ".txt.gz", ".jsonl.zst", ".jsonl.xz", ".txt.bz2", ".csv", ".json")
+
+
+def packed(content: bytes, suffix: str) -> bytes:
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
+    return pack.get(Path(suffix).suffix, bytes)(content)
+
+
+@settings(max_examples=150)
+@given(
+    suffix=st.sampled_from(KINDS),
+    content=st.binary(max_size=600),
+    pack=st.sampled_from(["packed", ""]),
+    lossy=st.sampled_from(["utf-8", "latin-1", "utf-16", "gb18030"]),
+)
+def test_any_bytes_are_a_corpus_or_an_error_in_words(tmp_path_factory: pytest.TempPathFactory, suffix: str, content: bytes, pack: str, lossy: str) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / f"a{suffix}").write_bytes(packed(content, suffix) if pack else content)
+    (folder / "b.jsonl").write_text(lines(*({"text": text_of(i, 30)} for i in range(3))), encoding="utf-8")
+    for source in (f"{folder}/a*", f"{folder}/a{suffix}"):
+        try:
+            prepare(source, folder / "b.jsonl", folder=folder / "data", encoding=lossy)
+        except CorpusError as error:
+            str(error).encode()
+        shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+@settings(max_examples=150)
+@given(suffix=st.sampled_from([kind for kind in KINDS if kind != ".csv"]), flips=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=4))
+def test_damaged_files_are_a_corpus_or_an_error_in_words(tmp_path_factory: pytest.TempPathFactory, suffix: str, flips: list[tuple[float, int]]) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    records = [{"text": text_of(i, 30)} for i in range(8)]
+    path = folder / f"a{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(records), path)
+    else:
+        path.write_bytes(packed("".join(record["text"] for record in records).encode() if "txt" in suffix else lines(*records).encode(), suffix))
+    content = bytearray(path.read_bytes())
+    for at, flip in flips:
+        content[min(int(at * len(content)), len(content) - 1)] ^= flip
+    path.write_bytes(content)
+    (folder / "b.jsonl").write_text(lines(*({"text": text_of(100 + i, 30)} for i in range(3))), encoding="utf-8")
+    try:
+        made = prepare(path, folder / "b.jsonl", folder=folder / "data")
+    except CorpusError as error:
+        str(error).encode()
+    else:
+        assert made.documents >= 3
+
+
 # A corpus that is built
 
 

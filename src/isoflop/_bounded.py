@@ -6,7 +6,7 @@ import io
 import lzma
 import os
 from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from isoflop.errors import not_importable
 
@@ -18,6 +18,7 @@ _READ = 1 << 16  # compressed bytes read at once
 _BLOCK = 1 << 18  # decompressed bytes handed on at once
 _XZ_MEMORY = 1 << 27  # `xz -9` needs 65 MiB; a header can demand 4 GB
 _ZSTD_FEED = 1 << 10  # four bytes of zstd can mean 128 kB, so this much means 32 MB at most
+_LONGEST_FOOTER = 1 << 26  # of a Parquet file
 _LONGEST_HEADER = 1 << 24  # of a Parquet page, whose header can hold its least and greatest value
 
 
@@ -116,6 +117,52 @@ def _zstd(raw: IO[bytes], zstandard: Any) -> Iterator[bytes]:
         raise EOFError("the last zstd frame is cut off")
 
 
+class Chunk(NamedTuple):
+    """A column of a row group in a Parquet file."""
+
+    column: str  # its path in the schema, with dots
+    start: int  # offset of its first page
+    end: int  # offset after its last page
+    unpacked: int  # bytes of its pages, decompressed
+
+
+def chunks(file: IO[bytes]) -> Iterator[Chunk]:
+    """Yield the column chunks of a Parquet file from its footer.
+
+    pyarrow gives the same, but where a footer is damaged it ends the process ("terminate called after throwing").
+
+    Args:
+        file: The open Parquet file; its position is kept.
+
+    Raises:
+        ValueError: The file has no Parquet footer.
+    """
+    before = file.tell()
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 8, 0))
+        tail = file.read(8)
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or length > min(size - 8, _LONGEST_FOOTER):
+            raise ValueError("it has no Parquet footer")
+        file.seek(size - 8 - length)
+        yield from _chunks(file.read(length))
+    finally:
+        file.seek(before)
+
+
+def _chunks(footer: bytes) -> Iterator[Chunk]:
+    """Yield the chunks of a `FileMetaData`; the numbers are those of the fields in parquet.thrift."""
+    try:
+        for group in _Thrift(footer).struct()[4]:
+            for column in group[1]:
+                known = column[3]
+                start = min(known[9], known.get(11) or known[9])
+                yield Chunk(b".".join(known[3]).decode(errors="replace"), start, start + known[7], known[6])
+    except (IndexError, KeyError, TypeError, AttributeError):
+        raise ValueError("its footer is damaged") from None
+
+
 def largest_page(file: IO[bytes], start: int, end: int) -> int:
     """Return the bytes of the largest page of a Parquet column chunk, decompressed, as the pages themselves declare it.
 
@@ -145,74 +192,78 @@ def _page(file: IO[bytes], start: int) -> tuple[int, int, int]:
     """Return a page's size decompressed, its size in the file, and that of its header."""
     size = 1 << 10
     while True:
-        file.seek(start, os.SEEK_SET)
+        file.seek(max(start, 0))
         header = file.read(size)
         try:
-            fields, length = _Thrift(header).struct()
+            thrift = _Thrift(header)
+            fields = thrift.struct()
         except IndexError:
             if len(header) < size or size >= _LONGEST_HEADER:
                 raise ValueError("a page header is cut off") from None
             size *= 16
             continue
-        sizes = fields.get(2), fields.get(3)
-        if None in sizes or min(cast("tuple[int, int]", sizes)) < 0:
+        unpacked, packed = fields.get(2), fields.get(3)
+        if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
             raise ValueError("a page header has no sizes")
-        return *cast("tuple[int, int]", sizes), length
+        return unpacked, packed, thrift.at
 
 
 class _Thrift:
-    """A struct in Thrift's compact protocol, of which only the integers of the outermost level are kept."""
+    """Reads values in Thrift's compact protocol.
+
+    Attributes:
+        at: Bytes that have been read.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+        self._data, self.at = data, 0
 
-    def struct(self, depth: int = 0) -> tuple[dict[int, int], int]:
-        """Return its integers by field number, and the offset after it.
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """Return the fields of a struct by number.
 
         Raises:
             IndexError: The data end before it does.
             ValueError: Not a struct.
         """
-        if depth > 8:
-            raise ValueError("a page header is nested too deeply")
-        fields: dict[int, int] = {}
+        if depth > 12:
+            raise ValueError("a header is nested too deeply")
+        fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
             number = number + (head >> 4) if head >> 4 else self._integer()
             kind = head & 15
-            if kind in {4, 5, 6}:
-                fields[number] = self._integer()
-            elif kind not in {1, 2}:  # booleans have their value in the kind
-                self._skip(kind, depth)
-        return fields, self._at
+            fields[number] = kind == 1 if kind in {1, 2} else self._value(kind, depth)  # booleans have their value in the kind
+        return fields
 
-    def _skip(self, kind: int, depth: int) -> None:
+    def _value(self, kind: int, depth: int) -> Any:
         match kind:
             case 1 | 2 | 3:
-                self._byte()
+                return self._byte()
             case 4 | 5 | 6:
-                self._varint()
+                return self._integer()
             case 7:
-                self._jump(8)
+                return self._bytes(8)
             case 8:
-                self._jump(self._varint())
+                return self._bytes(self._varint())
             case 9 | 10:
                 head = self._byte()
-                for _ in range(head >> 4 if head >> 4 < 15 else self._varint()):
-                    self._skip(head & 15, depth + 1)
+                count = head >> 4 if head >> 4 < 15 else self._varint()
+                return [self._value(head & 15, depth + 1) for _ in range(count)]
             case 12:
-                self.struct(depth + 1)
+                return self.struct(depth + 1)
             case _:
-                raise ValueError(f"a page header has a field of kind {kind}")
+                raise ValueError(f"a header has a field of kind {kind}")
 
-    def _jump(self, n: int) -> None:
-        self._at += n
-        if self._at > len(self._data):
+    def _bytes(self, n: int) -> bytes:
+        value = self._data[self.at : self.at + n]
+        if len(value) < n:
             raise IndexError
+        self.at += n
+        return value
 
     def _byte(self) -> int:
-        byte = self._data[self._at]
-        self._at += 1
+        byte = self._data[self.at]
+        self.at += 1
         return byte
 
     def _varint(self) -> int:
@@ -224,7 +275,7 @@ class _Thrift:
             if byte < 128:
                 return value
             if shift > 63:
-                raise ValueError("a page header has an integer of over 64 bits")
+                raise ValueError("a header has an integer of over 64 bits")
 
     def _integer(self) -> int:
         value = self._varint()

@@ -64,7 +64,7 @@ def write(folder: Path, stamps: Stamps) -> None:
 
 def read(folder: Path) -> Stamps | None:
     """Return the stamps of a corpus; None if it has none, or none that can be read."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         kept = json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]
         return {str(name): Stamp(int(size), int(modified), str(sha256)) for name, (size, modified, sha256) in kept.items()}
     return None

@@ -74,7 +74,7 @@ def load(folder: Path) -> Corpus:
         raise StoreError(f"the corpus in {folder} cannot be read: {error}. Make it readable, then run the same command again.") from None
     except ValidationError as error:
         raise _damaged(folder, f"{META}: {'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _damaged(folder, f"{META} is not JSON, {error}") from None
     if corpus.digest != digest_of(corpus.sha256, corpus.vocab):
         raise _damaged(folder, f"{META}: the digest is not that of its files")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from isoflop._bounded import COMPRESSIONS, decompressed, largest_page
+from isoflop._bounded import COMPRESSIONS, chunks, decompressed, largest_page
 from isoflop.data import _cut, _decode
 from isoflop.data._cut import PIECE, Document, Excluded
 from isoflop.data._decode import NotTextError, shown
@@ -205,8 +205,7 @@ def _parquet(path: Path, raw: IO[bytes], compression: str, options: Options) -> 
             found = found.value_type
         if not (pa.types.is_string(found) or pa.types.is_large_string(found)):
             raise CorpusError(f"{shown(path)}: column {_plain(name)} is {found}, not text. Name the column of the text as text_field in the study.")
-        _refuse_large_pages(path, raw, file.metadata, name)
-        mean = sum(_chunk(file.metadata, group, name).total_uncompressed_size for group in range(file.num_row_groups)) // max(file.metadata.num_rows, 1)
+        mean = _refuse_large_pages(path, raw, name) // max(file.metadata.num_rows, 1)
         # As a dictionary, so that a million rows with one long text take no more memory than it.
         file = parquet.ParquetFile(raw, pre_buffer=False, buffer_size=1 << 20, read_dictionary=[name])
         row = 0
@@ -218,21 +217,16 @@ def _parquet(path: Path, raw: IO[bytes], compression: str, options: Options) -> 
         raise CorpusError(f"{what}. Make it again, or leave it out of the corpus.") from None
 
 
-def _chunk(metadata: Any, group: int, name: str) -> Any:
-    found = metadata.row_group(group)
-    return next(column for column in map(found.column, range(found.num_columns)) if column.path_in_schema == name)
-
-
-def _refuse_large_pages(path: Path, raw: IO[bytes], metadata: Any, name: str) -> None:
-    for group in range(metadata.num_row_groups):
-        column = _chunk(metadata, group, name)
-        start = column.data_page_offset
-        if column.has_dictionary_page and column.dictionary_page_offset:
-            start = min(start, column.dictionary_page_offset)
-        size = largest_page(raw, start, start + column.total_compressed_size)
+def _refuse_large_pages(path: Path, raw: IO[bytes], name: str) -> int:
+    """Return the bytes of a column, decompressed."""
+    total = 0
+    for chunk in [found for found in chunks(raw) if found.column == name]:
+        size = largest_page(raw, chunk.start, chunk.end)
         if size > _LARGEST_PAGE:
             what = f"{shown(path)}: a page of the column {_plain(name)} has {size >> 20:,} MB when decompressed, more than the {_LARGEST_PAGE >> 20} MB"
             raise CorpusError(f"{what} that isoflop keeps memory for. Write the file again with shorter texts in its rows, or leave it out of the corpus.")
+        total += chunk.unpacked
+    return total
 
 
 def _column(column: Any, path: Path, row: int, options: Options) -> Iterator[Document | Excluded]:
@@ -243,6 +237,8 @@ def _column(column: Any, path: Path, row: int, options: Options) -> Iterator[Doc
         where = f"{shown(path)}, row {number}"
         if index is None:
             yield Excluded("null", 0, where)
+        elif not 0 <= index < len(sizes):
+            raise ValueError(f"row {number} is none of the texts that the column has")
         elif sizes[index] > LONGEST:
             yield _too_long(sizes[index], where)
         elif index in seen and sizes[index] > PIECE:
