@@ -646,3 +646,31 @@ def test_no_shared_case_is_forgotten(shared):
     there = {path.name for path in (shared / "cases/reading").iterdir()} - {"ANSWERS.md"}
     others = {name for name in there if name.split("-")[0] in {"03", "10b", "37", "42", "51b"}}
     assert there - others == set(CASES)
+
+
+def test_each_sort_of_runs_is_fitted_by_itself(tmp_path):
+    rows = [{**row, "dataset": name, "loss": float(row["loss"]) * scale} for row in GRID for name, scale in (("web", 1.0), ("it's code", 0.9))]
+    path = write(tmp_path / "a.csv", rows)
+    status, found, said = fitted(path, "--by", "dataset", "--where", "params > 1e6", "--out", str(tmp_path / "fits.json"))
+    assert status == 0, said
+    web = fitted(path, "--where", "dataset == 'web'")[1]
+    assert [entry["value"] for entry in found["fits"]] == ["web", "it's code"]
+    assert found["fits"][0]["answer"]["params"] == pytest.approx(web["answer"]["params"])
+    assert found["fits"][1]["answer"]["loss"] < found["fits"][0]["answer"]["loss"]
+    assert {file.name for file in tmp_path.glob("fits*.json")} == {"fits-web.json", "fits-it_s_code.json"}
+    status, found, said = fitted(path, "--by", "datasett")
+    assert (status, found["answer"]) == (2, None)
+    assert "Did you mean 'dataset'" in " ".join(said.split())
+
+
+def test_one_sort_without_an_answer_does_not_hide_the_others(tmp_path):
+    rows = [{**row, "dataset": "web"} for row in GRID] + [{**row, "dataset": "few"} for row in GRID[:3]]
+    status, found, _ = fitted(write(tmp_path / "a.csv", rows), "--by", "dataset")
+    assert status == 1
+    assert [entry["answer"] is None for entry in found["fits"]] == [False, True]
+
+
+def test_an_answer_of_active_parameters_says_how_many_there_are_in_all(tmp_path):
+    rows = [{"total_params": 8 * row["params"], "active_params": row["params"], "tokens": row["tokens"], "loss": row["loss"]} for row in GRID]
+    _, found, _ = fitted(write(tmp_path / "a.csv", rows))
+    assert found["params_in_all"] == pytest.approx(8 * found["answer"]["params"])

@@ -17,7 +17,7 @@ import typer.core
 from rich.console import Console
 
 from isoflop import STAGES, _signals, _streams, units
-from isoflop.errors import IsoflopError, QuestionError, UsageError
+from isoflop.errors import ExtrapolationError, FitError, IsoflopError, QuestionError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -468,6 +468,7 @@ def fit(
         list[str] | None,
         typer.Option("--pool", help="Fit all values of this column as one law; more than once for several, or all.", show_default=False),
     ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Fit the runs of each value of this column by themselves.", show_default=False)] = None,
     unit: Annotated[
         str | None,
         typer.Option("--unit", help="Unit of the loss: nats, perplexity, bits per byte, token or character.  [default: by its name]", show_default=False),
@@ -501,6 +502,9 @@ def fit(
             tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed,
             level=level, profile=profile, keep_all=keep_all, extrapolate=extrapolate,
         )  # fmt: skip
+        if by is not None:
+            _fit_each(what, asked, by, to=to, figures=figures, markdown=markdown, as_json=as_json)
+            return
         found = _find(what, asked, folder, markdown=markdown, as_json=as_json)
     if not as_json:  # first: a full disk shall not take the answer
         _show_fits(found, level=level, markdown=markdown)
@@ -515,6 +519,39 @@ def fit(
         return
     plan_it = f"isoflop plan --fit {_quoted(to or '')} {units.flops(found.flops)}"
     err.print(f"next: {plan_it}" if to else "next: the same with --out fits.json, then isoflop plan --fit fits.json FLOPS", soft_wrap=True)
+
+
+def _fit_each(what: "Sequence[Path]", asked: "Asked", column: str, *, to: Path | None, figures: Path | None, markdown: bool, as_json: bool) -> None:
+    """Fit the runs of each value of a column; the exit status is 1 if one of them has no answer."""
+    from isoflop import workspace
+    from isoflop.report import export
+
+    every: list[dict[str, object]] = []
+    refused = []
+    for value, words in workspace.split(what, asked, column):
+        called = re.sub(r"[^\w.-]+", "_", value) or "empty"
+        if not as_json:
+            out.print(f"== {column}: {value or 'empty'}", soft_wrap=True)
+        try:
+            found = _find(what, words, None, markdown=markdown, as_json=as_json)
+            if not as_json:
+                _show_fits(found, level=words.level, markdown=markdown)
+            _keep_fits(found, path=to and to.with_stem(f"{to.stem}-{called}"), as_json=False)
+            if figures is not None:
+                _draw_fits(found, figures / called)
+            every.append({"value": value, **export.found_json(found.fits, found.account, found.answer, limits=found.limits)})
+            found.answer.require()
+        except (QuestionError, FitError, RefusedError, ExtrapolationError) as error:
+            refused.append(value)
+            err.print(f"isoflop: {column} {value or 'empty'}: {error}", soft_wrap=True)
+            if not every or every[-1]["value"] != value:
+                every.append({"value": value, **export.refused_json(error)})
+        if not as_json:
+            out.print()
+    if as_json:
+        out.file.write(json.dumps({"by": column, "fits": every}) + "\n")
+    if refused:
+        raise typer.Exit(1)
 
 
 def _find(what: "Sequence[Path]", asked: "Asked", folder: Path | None, *, markdown: bool, as_json: bool) -> "Found":
@@ -584,6 +621,8 @@ def _show_fits(found: "Found", *, level: float, markdown: bool) -> None:
         err.print(f"note: {name} is left out: {reason}", soft_wrap=True)
     _warn(fits, accounted=True)
     for sentence in outlook.words(fits, found.answer):
+        out.print(sentence, soft_wrap=markdown)
+    if found.answer.given and (sentence := tables.in_all(found.account, found.answer.prediction.params)):
         out.print(sentence, soft_wrap=markdown)
     if found.limits:
         out.print()
@@ -666,13 +705,16 @@ def plan(
 def _plan_saved(path: Path, asked: "Request", *, figure: Path | None, kind: "FigureKind | None", markdown: bool, as_json: bool) -> None:
     from isoflop import workspace
     from isoflop.fit import answers
+    from isoflop.report import fits as tables
     from isoflop.report import outlook
 
     kept = workspace.kept_fits(path)
     question = workspace.ask(kept, asked)
     words: Sequence[str] = ()
     if question.goal.quantity == "flops":
-        words = outlook.words(kept.fits, answers.answer(kept.fits, question.goal.value, extrapolate=question.extrapolate))
+        found = answers.answer(kept.fits, question.goal.value, extrapolate=question.extrapolate)
+        in_all = tables.in_all(kept.account, found.prediction.params) if found.given else ""
+        words = (*outlook.words(kept.fits, found), *([in_all] if in_all else []))
     _answer(question, figure=figure, kind=kind, markdown=markdown, as_json=as_json, words=words)
 
 

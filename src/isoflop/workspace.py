@@ -112,6 +112,25 @@ def find(
     return _found(_read(paths, words, on_progress), _called(paths), words, on_progress)
 
 
+def split(paths: Sequence[Path], words: Asked, column: str) -> tuple[tuple[str, Asked], ...]:
+    """Return, for each value of a column of runs, how to read and fit the runs with that value alone.
+
+    Args:
+        paths: As of `find`; no study.
+        words: How to read and fit all of them.
+        column: Of the files.
+
+    Raises:
+        UsageError: A study, no such column, or one with too many values.
+    """
+    from isoflop import readers
+
+    if is_study(paths[0]):
+        raise UsageError(f"--by {column} splits a table of runs, and {paths[0]} is a study, whose runs are of one recipe. Leave it out.")
+    values = readers.levels(paths, column, where=words.where, kind=words.kind, name=words.name, decimal=words.decimal)
+    return tuple((value, dataclasses.replace(words, where=readers.equals(column, value, also=words.where))) for value in values)
+
+
 def _called(paths: Sequence[Path]) -> str:
     """Return what some files are called in print."""
     names = [units.shown(path.name or path) for path in paths]

@@ -4,6 +4,7 @@ A format's file offers `certainty` and `open`; columns are found by `_columns`, 
 by `_reduce`. Nothing that is read is unpickled or executed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from isoflop import _registry
 from isoflop.arch import Convention
-from isoflop.errors import FitError, MemoryShortError, QuestionError, UsageError
+from isoflop.errors import FitError, MemoryShortError, QuestionError, UnknownNameError, UsageError
 from isoflop.readers._budgets import TOLERANCE
 from isoflop.readers._columns import ROLES
 from isoflop.readers._logs import Logs, with_names
@@ -141,6 +142,56 @@ def read(
     return runs
 
 
+def levels(
+    path: str | Path | Sequence[str | Path],
+    column: str,
+    *,
+    where: str | None = None,
+    kind: str | None = None,
+    name: str | None = None,
+    decimal: str | None = None,
+) -> tuple[str, ...]:
+    """Return the distinct texts of a column, the most frequent first; "" stands for empty cells.
+
+    Args:
+        path: As of `read`.
+        column: Of the file, in any spelling.
+        where: Which rows.
+        kind: As of `read`.
+        name: As of `read`.
+        decimal: As of `read`.
+
+    Raises:
+        UsageError: No such column, or it has more texts than sorts of runs can have.
+        FitError: The table cannot be read.
+    """
+    from isoflop.readers import _collect, _columns, _values, _where
+
+    paths = [Path(one) for one in ([path] if isinstance(path, str | Path) else path)]
+    source, _ = _source(paths, kind, {}, pattern=name, decimal=decimal)
+    found = _columns.find(column, source.columns)
+    if found is None:
+        raise UnknownNameError(f"--by {column}: there is no such column.{_columns.nearest(column, source.columns)}")
+    chosen = None if where is None else _where.parse(where, source.columns)
+    counts: Counter[str] = Counter()
+    for batch, _ in source.batches(tuple(dict.fromkeys([found, *(chosen.columns if chosen else ())]))):
+        texts = _values.texts(batch[found]).to_pylist()
+        keep = [True] * len(texts) if chosen is None else chosen.mask(batch, len(texts)).tolist()
+        counts.update(text or "" for text, kept in zip(texts, keep, strict=True) if kept)
+        if len(counts) > _collect.LEVELS:
+            raise UsageError(f"--by {column}: the column has over {_collect.LEVELS} values. Give one that tells sorts of runs apart, such as a data set.")
+    return tuple(text for text, _ in counts.most_common())
+
+
+def equals(column: str, value: str, *, also: str | None = None) -> str:
+    """Return the filter that chooses the rows with one text in a column, such as "dataset == 'web'"; `also` must hold, too."""
+    from isoflop.readers._columns import written
+
+    quote = '"' if "'" in value else "'"
+    chosen = f"{written(column)} == {quote}{value}{quote}"
+    return f"({also}) and {chosen}" if also else chosen
+
+
 def _source(
     paths: Sequence[Path], kind: str | None, columns: Mapping[str, str], *, pattern: str | None, decimal: str | None
 ) -> tuple[Table, Mapping[str, str]]:
@@ -238,4 +289,4 @@ def _detect(path: Path) -> str:
     return best
 
 
-__all__ = ["ROLES", "TOLERANCE", "Format", "Lined", "Table", "kinds", "read"]
+__all__ = ["ROLES", "TOLERANCE", "Format", "Lined", "Table", "equals", "kinds", "levels", "read"]

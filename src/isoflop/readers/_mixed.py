@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoflop.errors import QuestionError, Reading
-from isoflop.readers import _cells
+from isoflop.readers import _cells, equals
 from isoflop.readers._collect import Rows
 from isoflop.readers._columns import Plan, shell, written
 from isoflop.readers._grouped import Grouped
@@ -195,8 +195,7 @@ def _shown(labels: Sequence[str]) -> str:
 def _question(split: Split, why: str) -> QuestionError:
     counts = np.bincount(split.codes, minlength=len(split.labels))
     order = sorted(range(len(split.labels)), key=lambda i: -counts[i])
-    column = written(split.name)
-    one = tuple(Reading(f"only {split.labels[i] or 'the rows without one'}: {counts[i]:,} runs", _where(column, split.labels[i])) for i in order[:SHOWN])
+    one = tuple(Reading(f"only {split.labels[i] or 'the rows without one'}: {counts[i]:,} runs", _where(split.name, split.labels[i])) for i in order[:SHOWN])
     return QuestionError(
         f"the column {split.name!r} holds {len(split.labels)} sorts of runs ({_shown([split.labels[i] for i in order])}), and {why}. "
         "One law cannot hold for all of them.",
@@ -209,6 +208,4 @@ def _question(split: Split, why: str) -> QuestionError:
 
 
 def _where(column: str, label: str) -> str:
-    quote = '"' if "'" in label else "'"
-    value = label if _number(label) and label else f"{quote}{label}{quote}"
-    return f"--where {shell(f'{column} == {value}')}"
+    return f"--where {shell(f'{written(column)} == {label}' if label and _number(label) else equals(column, label))}"

@@ -112,6 +112,7 @@ def found_json(fits: Fits, seen: Account, found: Answer, *, limits: Sequence[Lim
         "prediction": None if found.fit is not None else _prediction(found.prediction),
         "disagreement": list(fits.disagreement),
         **answer_json(fits, found),
+        "params_in_all": values(seen.total_params(found.prediction.params)) if found.given else None,
     }
 
 

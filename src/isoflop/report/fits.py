@@ -153,6 +153,14 @@ def account(seen: Account, fits: Iterable[Fit]) -> Table:
     return Table(title="Runs", head=("", ""), rows=tuple(row(*line) for line in lines), words=frozenset({0, 1}))
 
 
+def in_all(seen: Account, params: float) -> str:
+    """Return the sentence that says how many parameters a mixture of experts has in all; empty for other models."""
+    total = seen.total_params(params)
+    if total is None or not math.isfinite(params):
+        return ""
+    return f"These are active parameters; in all the model has about {units.count(total)}, {total / params:.2g} times as many."
+
+
 def _aside(fits: Iterable[Fit]) -> dict[Dropped, list[str]]:
     """Runs that fits set aside, with the approaches that did."""
     found: dict[Dropped, list[str]] = {}
