@@ -6,6 +6,7 @@ by `_reduce`. Nothing that is read is unpickled or executed.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -123,20 +124,13 @@ def read(
     tell = on_progress or (lambda _what, _fraction: None)
     if not 0 < tolerance < 1:
         raise UsageError(f"a tolerance of {tolerance!r} cannot group budgets. It is a fraction between 0 and 1, like {TOLERANCE}.")
-    where_from = " ".join(str(one) for one in paths[:3])
-    try:
+    with _naming(paths, FitError):  # a wrong option is no fault of the file
         source, from_names = _source(paths, kind, columns or {}, pattern=name, decimal=decimal)
+    with _naming(paths, FitError, UsageError):
         chosen = None if where is None else _where.parse(where, source.columns)
         plan, rows = _collected(source, {**from_names, **(columns or {})}, chosen, convention=convention, unit=unit, tell=tell)
         choices = _reduce.Choices(tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool))
         runs = _reduce.reduce(rows, plan, choices, whole=lambda numbers: _collect.whole_rows(source, source.columns, numbers), tell=tell)
-    except QuestionError as error:
-        raise QuestionError(f"{where_from}: {error.question}", error.readings) from error
-    except (FitError, UsageError) as error:
-        message = str(error)  # a format names the file itself, with the line
-        raise type(error)(message if any(message.startswith(str(one)) for one in paths) else f"{where_from}: {message}") from error
-    except MemoryError as error:
-        raise MemoryShortError(f"{where_from}: there is too little memory to read it. Free memory, or give a file with fewer columns or rows.") from error
     if isinstance(source, _several.Several):
         runs = replace(runs, dropped=(*source.excluded, *map(source.place, runs.dropped)))
     return runs
@@ -190,6 +184,20 @@ def equals(column: str, value: str, *, also: str | None = None) -> str:
     quote = '"' if "'" in value else "'"
     chosen = f"{written(column)} == {quote}{value}{quote}"
     return f"({also}) and {chosen}" if also else chosen
+@contextmanager
+def _naming(paths: Sequence[Path], *errors: type[FitError] | type[UsageError]) -> Iterator[None]:
+    """Put the name of a file before an error that does not begin with it."""
+    names = [str(path) for path in paths]
+    name = " ".join(names[:3])
+    try:
+        yield
+    except QuestionError as error:
+        raise QuestionError(f"{name}: {error.question}", error.readings) from error
+    except errors as error:
+        message = str(error)  # a format names the file itself, with the line
+        raise type(error)(message if any(message.startswith(one) for one in names) else f"{name}: {message}") from error
+    except MemoryError as error:
+        raise MemoryShortError(f"{name}: there is too little memory to read it. Free memory, or give a file with fewer columns or rows.") from error
 
 
 def _source(

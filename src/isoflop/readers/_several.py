@@ -196,7 +196,7 @@ def _checked(file: Path, table: Any, told: Mapping[str, str]) -> Part:
     known = {plain(name) for role in _SIZES for name in ROLES[role]} | {plain(told[role]) for role in _SIZES if role in told}
     sizes: dict[str, set[Any]] = {column: set() for column in table.columns if plain(column) in known}
     rows = 0
-    for batch, _ in table.batches(table.columns):
+    for batch, _ in table.batches(table.columns) if table.columns else ():
         rows += len(next(iter(batch.values())))
         for column, seen in sizes.items():
             if len(seen) < 2:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from isoflop import _bounded
 from isoflop.errors import FitError
@@ -30,6 +30,8 @@ def open(path: Path) -> "Parquet":  # noqa: A001  # readers.parquet.open is how 
     import pyarrow as pa
 
     try:
+        with path.open("rb") as raw:
+            all(_bounded.chunks(raw))  # a damaged index would end the process in pyarrow
         with _file(path) as file:
             check_rows(path, file.metadata.num_rows)
             return Parquet(path=path, columns=tuple(file.schema_arrow.names))
@@ -72,18 +74,17 @@ class Parquet:
 
     def _at_once(self, file: Any, wanted: tuple[str, ...]) -> int:
         """Return how many rows are read at once, by the sizes that the file gives for its columns."""
-        size, meta = self.path.stat().st_size, file.metadata
-        chunks = [meta.row_group(group).column(place) for group in range(meta.num_row_groups) for place in range(meta.num_columns)]
-        chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in wanted]
-        text = sum(chunk.total_uncompressed_size for chunk in chunks)
-        with self.path.open("rb") as raw:  # readers allocate what a page declares, whatever the index says
-            text = max([text, *(_largest_page(raw, chunk) for chunk in chunks)])
+        size, rows = self.path.stat().st_size, file.metadata.num_rows
+        with self.path.open("rb") as raw:
+            chunks = [chunk for chunk in _bounded.chunks(raw) if chunk.column in wanted or chunk.column.split(".")[0] in wanted]
+            pages = [_bounded.largest_page(raw, chunk.start, chunk.end) for chunk in chunks]  # readers allocate what a page declares
+        text = max([sum(chunk.unpacked for chunk in chunks), *pages])
         if text > max(ALWAYS_READ, MOST_EXPANSION * size):
             raise FitError(
                 f"{self.path} takes {size:,} bytes on disk, and its columns {text / 1e6:,.0f} MB in memory. "
                 f"No table of runs shrinks {MOST_EXPANSION} times, so isoflop does not read it."
             )
-        return int(min(ROWS, max(1, AT_ONCE * meta.num_rows // max(text, 1))))
+        return int(min(ROWS, max(1, AT_ONCE * rows // max(text, 1))))
 
     def _slices(self, batch: Any) -> Iterator[Any]:
         """Yield a batch in parts that stay small when texts that are kept once are written out for every row."""
@@ -100,11 +101,6 @@ class Parquet:
         rows = max(1, AT_ONCE // longest)
         for start in range(0, batch.num_rows, rows):
             yield batch.slice(start, rows)
-
-
-def _largest_page(raw: IO[bytes], chunk: Any) -> int:
-    starts = [start for start in (chunk.dictionary_page_offset, chunk.data_page_offset) if start]
-    return _bounded.largest_page(raw, min(starts), min(starts) + chunk.total_compressed_size) if starts else 0
 
 
 @contextmanager
