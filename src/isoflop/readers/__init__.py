@@ -184,6 +184,8 @@ def equals(column: str, value: str, *, also: str | None = None) -> str:
     quote = '"' if "'" in value else "'"
     chosen = f"{written(column)} == {quote}{value}{quote}"
     return f"({also}) and {chosen}" if also else chosen
+
+
 @contextmanager
 def _naming(paths: Sequence[Path], *errors: type[FitError] | type[UsageError]) -> Iterator[None]:
     """Put the name of a file before an error that does not begin with it."""

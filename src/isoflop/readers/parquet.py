@@ -31,7 +31,7 @@ def open(path: Path) -> "Parquet":  # noqa: A001  # readers.parquet.open is how 
 
     try:
         with path.open("rb") as raw:
-            all(_bounded.chunks(raw))  # a damaged index would end the process in pyarrow
+            list(_bounded.chunks(raw))  # a damaged index would end the process in pyarrow
         with _file(path) as file:
             check_rows(path, file.metadata.num_rows)
             return Parquet(path=path, columns=tuple(file.schema_arrow.names))
