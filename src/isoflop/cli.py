@@ -130,6 +130,7 @@ TrackOpt = Annotated[
     list[str] | None,
     typer.Option("--track", callback=_trackers, help="Log to tensorboard, wandb or mlflow, too; more than once for several.", show_default=False),
 ]
+TimeOpt = Annotated[bool, typer.Option("--time", help="Measure the time of a step by a few real ones of each size, instead of predicting it.")]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print runs, FLOPs and time; train nothing.")]
 
 
@@ -185,11 +186,12 @@ def run(
     device: DeviceOpt = "cpu",
     compiling: CompileOpt = "auto",
     deterministic: DeterministicOpt = False,
+    measure: TimeOpt = False,
     dry_run: DryOpt = False,
 ) -> None:
     """Do every stage: design, train, fit, plan, validate, report. Goes on where it was stopped."""
     work = _open(study, folder, looking="run" if dry_run else "")
-    specs, seconds = _designed(work, workers=workers, device=device)
+    specs, seconds = _designed(work, workers=workers, device=device, measure=measure)
     if dry_run:
         return
     _train(work, specs, launcher, workers, seconds=seconds, track=track, means=_means(device, compiling, deterministic))
@@ -279,17 +281,19 @@ app.add_typer(study_app, name="study")
 
 
 @app.command(epilog="Example: isoflop design my_study.toml")
-def design(study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None, as_json: JsonOpt = False) -> None:
+def design(
+    study: StudyArg, folder: FolderOpt = None, workers: WorkersOpt = None, device: DeviceOpt = "cpu", measure: TimeOpt = False, as_json: JsonOpt = False
+) -> None:
     """Print the runs that would be trained, and how long.
 
-    Grid, FLOPs, tokens, epochs, and the time on this machine, measured by a few real steps of each size.
+    Grid, FLOPs, tokens, epochs, memory, and the time on this machine, which is predicted: nothing is trained.
     """
     work = _open(study, folder, looking="design")
     if as_json:
         _prepare(work)
         out.print_json(json.dumps([{"id": s.id, "flops": s.flops, **s.model_dump(mode="json")} for s in work.design().specs]))
         return
-    _designed(work, workers=workers)
+    _designed(work, workers=workers, device=device, measure=measure)
     _next("train", study, folder)
 
 
@@ -351,9 +355,10 @@ def _tuned(work: "Workspace", *, sizes: int, launcher: str, workers: int | None,
 
     _prepare(work)
     at, at_once = tuning.sites(work.study, work.text, sizes=sizes), workers or cores()
-    with err.status("timing a few real steps of each size ...", spinner="line"):
-        seconds = work.seconds(work.unfinished(tuning.asked(work.study, work.text, at)))
-    screen.print(tuning.price(at, list(seconds.values()), study_flops=work.design().flops_shared, workers=at_once), soft_wrap=True)
+    wanted = work.unfinished(tuning.asked(work.study, work.text, at))
+    seconds = work.seconds(wanted, device=means.device)
+    times = None if wanted and not seconds else list(seconds.values())
+    screen.print(tuning.price(at, times, study_flops=work.design().flops_shared, workers=at_once), soft_wrap=True)
     if dry_run:
         return None
     return tuning.run(
@@ -380,11 +385,12 @@ def train(
     compiling: CompileOpt = "auto",
     deterministic: DeterministicOpt = False,
     retry: Annotated[bool, typer.Option("--retry", help="Train those that diverged or failed once more, too.")] = False,
+    measure: TimeOpt = False,
     dry_run: DryOpt = False,
 ) -> None:
     """Train the runs of the design that are not trained yet."""
     work = _open(study, folder, looking="train" if dry_run else "")
-    specs, seconds = _designed(work, workers=workers, device=device)
+    specs, seconds = _designed(work, workers=workers, device=device, measure=measure)
     if not dry_run:
         _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=_means(device, compiling, deterministic))
         _next("fit", study, folder)
@@ -918,41 +924,73 @@ def _prepare(work: "Workspace") -> None:
         err.print(f"warning: {warning}", soft_wrap=True, markup=False)
 
 
-def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu") -> "tuple[tuple[RunSpec, ...], Mapping[str, float]]":
-    """Prepare the text, design the runs, and print what they will take before anything is spent; the runs, and the seconds of those still to train."""
+def _designed(work: "Workspace", *, workers: int | None, device: str = "cpu", measure: bool = False) -> "tuple[tuple[RunSpec, ...], Mapping[str, float]]":
+    """Prepare the text, design the runs, and print what they will take before anything is spent.
+
+    Returns:
+        The runs, and the seconds of those still to train, where they are known.
+    """
     from isoflop import data
-    from isoflop.design import proof_to_come
-    from isoflop.launch import cores
     from isoflop.report import tables
 
     _prepare(work)
     design = work.design()
     left = work.unfinished(design.specs)
-    with err.status("timing a few real steps of each size ...", spinner="line"):
-        seconds = work.seconds(left, device=device)
-        proof = work.seconds(proof_to_come(work.study, work.text) if left else (), device=device)
-        free = work.study.precision == "float32" and len(left) == len(design.specs)  # to choose: nothing is trained yet
-        gain = work.gain_of_bf16(max(left, key=lambda spec: seconds[spec.id]), device=device) if free else 0.0
+    with err.status("timing a few real steps of each size ...", spinner="line") if measure else contextlib.nullcontext():
+        seconds = work.seconds(left, device=device, measure=measure)
     corpus = work.corpus
-    _print_table(tables.design(design.specs, train_tokens=corpus.train_tokens, seconds=seconds))
+    _print_table(tables.design(design.specs, train_tokens=corpus.train_tokens, seconds=seconds, left={spec.id for spec in left}))
     text = f"Text: {units.count(corpus.train_tokens)} tokens to train on, {data.summary(corpus)}"
     out.print(text, soft_wrap=True, markup=False)
     if left:
-        at_once = workers or cores()
-        ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))
         known = f", {len(design.specs) - len(left)} are trained already" if len(left) < len(design.specs) else ""
-        out.print(f"{len(left)} runs to train{known}: about {ahead}, {at_once} at once, and {then} more for the proof.")
-        out.print(_memory_of(left, at_once))
-        if missed := _missed_kernels(work.study, device):
-            out.print(missed, soft_wrap=True)
-    if gain >= BF16_PAYS:
-        out.print(f'precision = "bf16" in the study would train the longest run {gain:.1f} times as fast on this machine (docs/train.md).', soft_wrap=True)
+        again = len(work.only_evaluated(left))
+        known += f"; of {again} only the loss is measured again, for their weights are kept" if again else ""
+        out.print(f"{len(left)} runs to train{known}: {_time_of(work, seconds, workers, device=device, measure=measure)}", soft_wrap=True)
+        _print_needs(work, left, workers, device)
+    if measure and work.study.precision == "float32" and len(left) == len(design.specs):  # free to choose: nothing is trained yet
+        _print_gain(work, max(left, key=lambda spec: seconds[spec.id]), device)
     if design.flops_shared < design.flops:
         saved = f"{units.flops(design.flops_shared)} FLOPs to train, for sizes share their trunks; {units.flops(design.flops)} with each run on its own"
         out.print(f"{saved} ({design.flops_shared / design.flops:.0%}).", soft_wrap=True)
     for warning in design.warnings:
         err.print(f"warning: {warning}")
     return design.specs, seconds
+
+
+def _time_of(work: "Workspace", seconds: "Mapping[str, float]", workers: int | None, *, device: str, measure: bool) -> str:
+    """How long the runs and the proof will take, and how sure that is."""
+    from isoflop.design import proof_to_come
+    from isoflop.launch import certainty, cores
+
+    at_once = workers or cores()
+    proof = work.seconds(proof_to_come(work.study, work.text), device=device, measure=measure)
+    if not seconds or not proof:
+        return f"{at_once} at once. The time on {device} cannot be predicted; --time measures it."
+    ahead, then = (units.duration(max(sum(s.values()) / at_once, *s.values())) for s in (seconds, proof))
+    how = "Measured by a few steps of each size." if measure else f"{certainty()} --time measures it."
+    return f"about {ahead}, {at_once} at once, and {then} more for the proof. {how}"
+
+
+def _print_needs(work: "Workspace", left: "Sequence[RunSpec]", workers: int | None, device: str) -> None:
+    """What the runs need of memory, which of them this machine can never train, and whether a C compiler would make them faster."""
+    from isoflop.launch import cores, too_large
+
+    if device == "cpu":
+        out.print(_memory_of(left, workers or cores()))
+        refused = too_large(left)
+        for reason in refused[:1]:
+            err.print(f"warning: {len(refused)} of {len(left)} runs do not fit this machine, and will not be tried. The first: {reason}", soft_wrap=True)
+    if missed := _missed_kernels(work.study, device):
+        out.print(missed, soft_wrap=True)
+
+
+def _print_gain(work: "Workspace", longest: "RunSpec", device: str) -> None:
+    from isoflop.launch import fits_now
+
+    gain = work.gain_of_bf16(longest, device=device) if device != "cpu" or fits_now(longest) else 0.0
+    if gain >= BF16_PAYS:
+        out.print(f'precision = "bf16" in the study would train the longest run {gain:.1f} times as fast on this machine (docs/train.md).', soft_wrap=True)
 
 
 def _missed_kernels(study: "Study", device: str) -> str:

@@ -287,23 +287,42 @@ class Workspace:
         with self._look() as store:
             return tuple(row.spec for row in store.rows() if row.current and row.spec.group in ("isoflop", "noise") and row.spec.data == digest)
 
-    def seconds(self, specs: Sequence[RunSpec], *, device: str = "cpu") -> Mapping[str, float]:
-        """Training seconds of the steps that each run takes itself, on one core of this machine or on its device, by id, from a few real ones of each kind."""
-        from isoflop import train
+    def seconds(self, specs: Sequence[RunSpec], *, device: str = "cpu", measure: bool = False) -> Mapping[str, float]:
+        """Return the training seconds of the steps that each run takes itself, by id, on one core of this machine or on its device.
 
+        Args:
+            specs: The runs.
+            device: What they are trained on. Only a measurement tells the time on a GPU; without one it has none.
+            measure: Take a few real steps of each kind instead of predicting their time. A run that may not fit into free memory is predicted all the same.
+        """
         per_step: dict[tuple[object, int], float] = {}
         for spec in specs:
             key = (spec.shape, spec.batch)
-            if key not in per_step:
-                per_step[key] = train.seconds_per_step(spec, self.corpus, machine=train.Machine(device=device, micro=launch.parts(spec, device)))
+            if key in per_step:
+                continue
+            if measure and (device != "cpu" or launch.fits_now(spec)):
+                per_step[key] = self._measured(spec, device)
+            elif device == "cpu":
+                per_step[key] = launch.step_seconds(spec)
         with self._look() as store:
-            steps = own_steps(specs, store.reached(specs))
-        return {spec.id: steps[spec.id] * per_step[spec.shape, spec.batch] for spec in specs}
+            again = store.only_evaluated(specs)
+            trained = [spec for spec in specs if spec.id not in again]
+            steps: dict[str, float] = {**own_steps(trained, store.reached(trained))}
+        steps |= {spec.id: spec.eval_tokens / spec.batch / 3 for spec in specs if spec.id in again}  # a forward pass is a third of a step
+        return {spec.id: steps[spec.id] * per_step[spec.shape, spec.batch] for spec in specs if (spec.shape, spec.batch) in per_step}
+
+    def _measured(self, spec: RunSpec, device: str) -> float:
+        from isoflop import train
+
+        try:
+            return train.seconds_per_step(spec, self.corpus, machine=train.Machine(device=device, micro=launch.parts(spec, device)))
+        finally:
+            launch.give_back()
 
     def gain_of_bf16(self, spec: RunSpec, *, device: str = "cpu") -> float:
-        """How many times as fast this machine trains a run with matrix products in bfloat16 as in float32, from a few real steps of each."""
+        """Return how many times as fast this machine trains a run with matrix products in bfloat16 as in float32, from a few real steps of each."""
         plain, rounded = (spec.model_copy(update={"precision": precision}) for precision in ("float32", "bf16"))
-        return self.seconds((plain,), device=device)[plain.id] / self.seconds((rounded,), device=device)[rounded.id]
+        return self._measured(plain, device) / self._measured(rounded, device)
 
     def train(
         self,
@@ -395,6 +414,11 @@ class Workspace:
         """Return those runs that are not trained yet, by this design or any other."""
         done = {record.id for record in self.known(specs)}
         return tuple(spec for spec in specs if spec.id not in done)
+
+    def only_evaluated(self, specs: Sequence[RunSpec]) -> frozenset[str]:
+        """Return the ids of those runs whose weights are kept by a run that is measured otherwise, with other `eval_tokens`: they need no training."""
+        with self._look() as store:
+            return store.only_evaluated(specs)
 
     def rows(self) -> list[dict[str, export.Scalar]]:
         """Return every run of the study, finished or not, as flat rows.

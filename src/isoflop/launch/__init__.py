@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from isoflop import _registry
 from isoflop.errors import TrainError
-from isoflop.launch import _memory
+from isoflop.launch import _memory, _time
 from isoflop.launch._cores import cores
 from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
 from isoflop.launch._means import USUAL, Means
@@ -17,7 +17,29 @@ from isoflop.launch._view import View
 from isoflop.runs import RunSpec
 from isoflop.store import Store
 
-__all__ = ["USUAL", "Event", "Finished", "Launcher", "Lost", "Means", "Mended", "Progress", "Started", "View", "cores", "get", "parts"]
+__all__ = [
+    "USUAL",
+    "Event",
+    "Finished",
+    "Launcher",
+    "Lost",
+    "Means",
+    "Mended",
+    "Progress",
+    "Started",
+    "View",
+    "certainty",
+    "cores",
+    "fits_now",
+    "get",
+    "give_back",
+    "parts",
+    "step_seconds",
+    "too_large",
+]
+
+MARGIN = 1.25  # over a run's predicted memory, which was 0.91 to 1.17 times the measured one: benchmarks/memory.md
+give_back, step_seconds = _memory.give_back, _time.step_seconds
 
 
 class Launcher(Protocol):
@@ -53,6 +75,31 @@ def parts(spec: RunSpec, device: str) -> int:
         return 2 ** _memory.halvings(spec, _memory.limit()) if device == "cpu" else 1
     except TrainError:
         return 1
+
+
+def fits_now(spec: RunSpec) -> bool:
+    """Whether a run surely fits into the memory that is free now, its batch in parts if need be."""
+    try:
+        return MARGIN * _memory.need(spec, halvings=_memory.halvings(spec, _memory.limit())).total <= _memory.free()
+    except TrainError:
+        return False
+
+
+def too_large(specs: Sequence[RunSpec]) -> tuple[str, ...]:
+    """Return why runs can never be trained on this machine for want of memory, for each of those; workers do not try them."""
+    reasons = []
+    for spec in specs:
+        try:
+            _memory.halvings(spec, _memory.limit())
+        except TrainError as error:
+            reasons.append(str(error))
+    return tuple(reasons)
+
+
+def certainty() -> str:
+    """Return how sure a predicted time is."""
+    near = f"Predicted: within {_time.FACTOR} times for {round(10 * _time.SHARE)} of 10 shapes, on cores with nothing else to do."
+    return " ".join(filter(None, (near, _time.busy(cores()))))
 
 
 def get(name: str) -> Launcher:

@@ -79,6 +79,7 @@ class Process:
                 "earlier": [str(f) for f in claim.earlier],
                 "trunk": str(claim.trunk or ""),
                 "marks": claim.marks,
+                "same_weights": str(claim.same_weights or ""),
                 "means": asdict(self.means),
                 "micro": micro,
             }

@@ -71,6 +71,7 @@ def _serve(corpus_folder: Path, orders: "queue.SimpleQueue[dict[str, Any] | None
                 earlier=tuple(map(Path, order["earlier"])),
                 trunk=Path(order["trunk"]) if order["trunk"] else None,
                 marks=order["marks"],
+                same_weights=Path(order["same_weights"]) if order["same_weights"] else None,
                 means=Means(**order["means"]),
                 micro=order["micro"],
                 on_progress=lambda progress: tell({"kind": "progress", **asdict(progress)}),

@@ -65,6 +65,7 @@ def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_eve
             earlier=claim.earlier,
             trunk=claim.trunk,
             marks=claim.marks,
+            same_weights=claim.same_weights,
             means=means,
             micro=micro,
             on_progress=report,

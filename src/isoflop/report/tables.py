@@ -1,7 +1,7 @@
 """Tables for the page and the terminal: finished results in words and figures."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from isoflop import units
 from isoflop.arch import Convention, Shape
@@ -23,22 +23,27 @@ NAMES: Mapping[str, str] = {
 _RANGES = "Ranges: 10th to 90th percentile of resampled fits; of the loss: for one new run."
 
 
-def design(specs: Sequence[RunSpec], *, train_tokens: int, seconds: Mapping[str, float]) -> Table:
-    """What a design will train, a row a budget; time on one core, for the runs whose seconds are given."""
+def design(specs: Sequence[RunSpec], *, train_tokens: int, seconds: Mapping[str, float], left: Collection[str]) -> Table:
+    """Show what a design will train, a row a budget; time on one core, for the runs that are left and whose seconds are given."""
+
+    def time_of(cells: Sequence[RunSpec]) -> str:
+        times = [seconds.get(spec.id) for spec in cells if spec.id in left]
+        if not times:
+            return "trained"
+        return DASH if None in times else units.duration(sum(filter(None, times)))
+
     rows = []
     for budget in sorted({spec.budget for spec in specs}):
         cells = [spec for spec in specs if spec.budget == budget]
         params, tokens = sorted(spec.shape.params.total for spec in cells), sorted(spec.tokens for spec in cells)
         sizes = ", ".join(str(d) for d in sorted({spec.shape.d_model for spec in cells}))
-        time = sum(seconds.get(spec.id, 0.0) for spec in cells)
         rows.append(
             row(
                 units.flops(budget), str(len(cells)), sizes, counts(params[0], params[-1]), counts(tokens[0], tokens[-1]), f"{tokens[-1] / train_tokens:.2g}",
-                units.flops(sum(spec.flops for spec in cells)), units.duration(time) if time else "trained",
+                units.flops(sum(spec.flops for spec in cells)), time_of(cells),
             )
         )  # fmt: skip
-    total = sum(seconds.values())
-    rows.append(row("all", str(len(specs)), "", "", "", "", units.flops(sum(s.flops for s in specs)), units.duration(total) if total else "trained"))
+    rows.append(row("all", str(len(specs)), "", "", "", "", units.flops(sum(s.flops for s in specs)), time_of(specs)))
     head = ("budget (FLOPs)", "runs", "widths (d_model)", "parameters", "tokens", "epochs, at most", "FLOPs", "core time")
     return Table(title="Design", head=head, rows=tuple(rows), words=frozenset({0, 2}))
 

@@ -117,9 +117,10 @@ class Store:
         with self._transaction() as db:
             for row in _table.free(db, now=now, ids=ids):
                 siblings = _table.siblings(db, row.trunk) if row.trunk else ()
+                same = self._same_weights(db, row.spec)
                 # a recovered run's last attempt had finished it, and died before it could say so
-                if _trunks.ready(row, siblings, self.folder, now=now) and not self._recovered(db, row):
-                    claim = self._attempt(row, siblings)
+                if (same or _trunks.ready(row, siblings, self.folder, now=now)) and not self._recovered(db, row):
+                    claim = self._attempt(row, siblings, same)
                     _table.lease(db, claim, owner=owner, until=now + lease)
                     return claim
             return None
@@ -218,6 +219,11 @@ class Store:
     def reached(self, specs: Iterable[RunSpec]) -> dict[str, int]:
         """Return the steps that each kept trunk of some runs has behind it, by its name."""
         return _trunks.reached(self.folder, (spec.trunk for spec in specs))
+
+    def only_evaluated(self, specs: Iterable[RunSpec]) -> frozenset[str]:
+        """Return the ids of those runs whose weights are kept by a finished run that is measured otherwise: they need no training."""
+        with _database.worded(self.folder):
+            return frozenset(spec.id for spec in specs if self._same_weights(self._db, spec))
 
     def curve(self, id: str) -> Curve:  # noqa: A002  # it is called id everywhere
         """The training curve of a finished run.
@@ -336,14 +342,20 @@ class Store:
         if spec.trunk:
             _trunks.clear(self.rows(), self.folder)
 
-    def _attempt(self, row: Row, siblings: Collection[Row]) -> Claim:
+    def _same_weights(self, db: sqlite3.Connection, spec: RunSpec) -> Path | None:
+        """The folder of a finished run that kept the weights with which this one would end; None if there is none."""
+        found = (self._run(id_) for id_ in _table.with_same_weights(db, spec))
+        return next((run for run in found if (run / files.WEIGHTS).is_file() and (run / files.RECORD).is_file()), None)
+
+    def _attempt(self, row: Row, siblings: Collection[Row], same_weights: Path | None) -> Claim:
         run = self._run(row.id)
         earlier = _recovery.attempts(run)
         attempt = 1 + max([row.attempt, *map(_recovery.number, earlier)])  # a rebuilt table does not know them all
         folder = run / f"attempt-{attempt}"
         files.write_spec(folder, row.spec)
         trunk = _trunks.folder(self.folder, row.trunk) if _trunks.kept(siblings) else None
-        return Claim(spec=row.spec, attempt=attempt, folder=folder, earlier=earlier, trunk=trunk, marks=_trunks.marks(siblings))
+        marks = _trunks.marks(siblings)
+        return Claim(spec=row.spec, attempt=attempt, folder=folder, earlier=earlier, trunk=trunk, marks=marks, same_weights=same_weights)
 
     def _run(self, id: str) -> Path:  # noqa: A002  # as above
         return self.folder / "runs" / id

@@ -24,6 +24,7 @@ class Claim:
     earlier: tuple[Path, ...]  # folders of older attempts, the newest first; their checkpoints may be gone on from
     trunk: Path | None = None  # checkpoints that it has in common with other runs
     marks: tuple[int, ...] = ()  # steps after which it must leave one there, for a run that parts
+    same_weights: Path | None = None  # folder of a finished run that ended with the very weights of this one, which need only be evaluated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,16 @@ def free(db: sqlite3.Connection, *, now: float, ids: Collection[str] | None) -> 
 def siblings(db: sqlite3.Connection, trunk: str) -> tuple[Row, ...]:
     """Runs of the present design that begin alike."""
     return tuple(map(_row, db.execute(f"SELECT {_COLUMNS} FROM runs WHERE trunk = ? AND current", [trunk])))  # noqa: S608  # as above
+
+
+def with_same_weights(db: sqlite3.Connection, spec: RunSpec) -> tuple[str, ...]:
+    """Return the ids of finished runs that are trained exactly as a run, but measured or named otherwise."""
+    told = "'$.eval_tokens', '$.budget', '$.group', '$.label'"  # what does not reach the weights
+    found = db.execute(
+        f"SELECT id FROM runs WHERE status = 'ok' AND id <> ? AND json_remove(spec, {told}) = json_remove(?, {told})",  # noqa: S608  # as above
+        [spec.id, spec.model_dump_json()],
+    )
+    return tuple(id_ for (id_,) in found.fetchall())
 
 
 def insert(db: sqlite3.Connection, spec: RunSpec, *, current: bool) -> None:

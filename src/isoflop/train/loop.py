@@ -15,7 +15,7 @@ from isoflop.data import Corpus
 from isoflop.errors import CorpusError
 from isoflop.runs import Clock, Curve, RunRecord, RunSpec
 from isoflop.store import files
-from isoflop.train import _machine, checkpoint
+from isoflop.train import _again, _machine, checkpoint
 from isoflop.train.checkpoint import Checkpoint, Writer
 from isoflop.train.divergence import LOOK
 from isoflop.train.evaluate import Score, evaluate
@@ -59,6 +59,7 @@ def train(
     attempt: int = 1,
     earlier: tuple[Path, ...] = (),
     trunk: Trunk | None = None,
+    same_weights: Path | None = None,
     machine: Machine = USUAL,
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -72,6 +73,8 @@ def train(
         attempt: How often this run was begun, this time included.
         earlier: Folders of earlier attempts; their checkpoints are read, and removed once this attempt has as many of its own.
         trunk: What it shares with other runs; read from and added to. The result does not depend on it.
+        same_weights: Folder of a finished run that is trained exactly as this one, but measured or named otherwise. Its weights are evaluated, where they are
+            sound; else this run is trained.
         machine: What it is trained on.
         on_progress: Called a few times a second, or once a step where steps are longer.
         should_stop: Asked as often.
@@ -86,6 +89,10 @@ def train(
         raise CorpusError(f"the text has changed: run {spec.id} wants {spec.data}, but {corpus.folder} holds {corpus.digest}. Design the study again.")
     tell, stop = on_progress or (lambda _: None), should_stop or (lambda: False)
     with _machine.settled(spec.threads, deterministic=machine.deterministic):
+        if same_weights is not None and machine.world.size == 1:
+            found = _again.evaluated(spec, corpus, same_weights, folder=folder, attempt=attempt, machine=machine, tick=lambda: tell(_whole(spec)))
+            if found is not None:
+                return found
         resume = _furthest(spec, folder, earlier, trunk)
         machine.world.check_start(resume.step if resume else 0)
         state = State.begin(spec, corpus, resume=resume, machine=machine)
@@ -177,6 +184,10 @@ def _check(state: State) -> None:
 
 def _progress(state: State) -> Progress:
     return Progress(state.step, state.spec.steps, state.step * state.spec.batch, state.recent, state.seconds)
+
+
+def _whole(spec: RunSpec) -> Progress:
+    return Progress(spec.steps, spec.steps, spec.tokens, math.nan, 0.0)
 
 
 def _curve(state: State) -> Curve:

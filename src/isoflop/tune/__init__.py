@@ -128,18 +128,23 @@ def asked(study: Study, text: Text, at: Sequence[Site], records: Iterable[RunRec
     return tuple(specs)
 
 
-def price(at: Sequence[Site], seconds: Sequence[float], *, study_flops: float, workers: int) -> str:
-    """What the search will take, in words.
+def price(at: Sequence[Site], seconds: Sequence[float] | None, *, study_flops: float, workers: int) -> str:
+    """Return what the search will take, in words.
 
     Args:
         at: Where rates are tried.
-        seconds: Of each of the first runs that are not trained yet.
+        seconds: Predicted, of each of the first runs that are not trained yet; None where nothing predicts them.
         study_flops: Of the study's own runs.
         workers: Runs at once.
     """
     flops = _search.USUAL * sum(site.budget for site in at)
     rounds = _search.USUAL / len(_search.FIRST)
-    ahead = f"about {units.duration(rounds * max(sum(seconds) / workers, *seconds))}, {workers} at once" if seconds else "the first are trained already"
+    if seconds is None:
+        ahead = f"{workers} at once; the time on this device cannot be predicted"
+    elif seconds:
+        ahead = f"about {units.duration(rounds * max(sum(seconds) / workers, *seconds))} as predicted, {workers} at once"
+    else:
+        ahead = "the first are trained already"
     return (
         f"{_search.USUAL * len(at)} runs, {units.flops(flops)} FLOPs, {100 * flops / study_flops:.2g} % of the study's: {ahead}. "
         f"More where the best rate is not near the recipe's: at most {MOST} runs a size."
