@@ -89,5 +89,5 @@ def test_bf16_is_named_where_it_pays_while_there_is_a_choice(place, study, undis
     trained = (study, "--folder", str(undisturbed))
     for at_least, asked, named in ((1e-9, (plain,), True), (math.inf, (plain,), False), (1e-9, (rounded,), False), (1e-9, trained, False)):
         monkeypatch.setattr(cli, "BF16_PAYS", at_least)
-        found = re.search(r'precision = "bf16" in the study would train the longest run \d+\.\d times as fast', designed(*asked))
+        found = re.search(r'precision = "bf16" in the study would train the longest run \d+\.\d times as fast', designed(*asked, "--time"))
         assert bool(found) is named, (at_least, asked)

@@ -1,5 +1,6 @@
 """Runs that begin alike share their beginning, and none of them can tell: the records are those of runs trained alone."""
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -312,6 +313,15 @@ def test_a_study_that_gains_budgets_keeps_all_of_its_runs(sizes, more):
         assert isinstance(sizes, list) or params[0] < 57e3 * (budget / 1e12) ** 0.55 < params[-1]
     assert regrown(grown, budgets=budgets, sizes=sizes) == first  # the way back
     assert regrown(grown, budgets=budgets + more, sizes=sizes) == grown  # the same study again
+
+
+def test_a_grown_study_is_measured_on_what_the_text_has():
+    little = dataclasses.replace(TEXT, val_tokens=50_000)
+    grid = {"name": "x", "budgets": [1e11, 2e11, 4e11], "target": "2e13", "design": "cooldown"}
+    first = design.design(study.parse(grid), little).specs
+    again = design.design(study.parse(grid), little, trained=first).specs
+    assert again == first
+    assert {spec.eval_tokens for spec in first} != {study.parse(grid).eval_tokens}
 
 
 def regrown(trained, **values):

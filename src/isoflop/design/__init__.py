@@ -98,7 +98,7 @@ def design(study: Study, text: Text, *, trained: Sequence[RunSpec] = ()) -> Desi
     cells = layout.cells(study, vocab=text.vocab, expected=expected, trained=trained)
     trunks = Trunks(trained)
     specs = tuple(
-        trunks.run(study, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, fewest=MIN_STEPS)
+        trunks.run(study, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, eval_tokens=study.evaluated(text.val_tokens), fewest=MIN_STEPS)
         or spec(study, text, shape=c.shape, budget=c.budget, group=c.group, seed=c.seed, horizons=c.horizons)
         for c in cells
     )

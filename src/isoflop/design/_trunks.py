@@ -17,7 +17,7 @@ class Trunks:
         self._cells = {(spec.shape, spec.budget, spec.group, spec.seed): spec for spec in cooled}
         self._sizes = {spec.shape: spec for spec in cooled}  # the longest of each
 
-    def run(self, study: Study, *, shape: Shape, budget: float, group: Group, seed: int, fewest: int) -> RunSpec | None:
+    def run(self, study: Study, *, shape: Shape, budget: float, group: Group, seed: int, eval_tokens: int, fewest: int) -> RunSpec | None:
         """Return the run of a cell as its size is trained already; None if it is not, or the run would have fewer steps than that or be all warm-up."""
         same = self._cells.get((shape, budget, group, seed))
         like = same or self._sizes.get(shape)
@@ -27,5 +27,5 @@ class Trunks:
         if not same and (steps < fewest or like.schedule.warmup_steps > LONGEST_WARMUP * steps):
             return None
         schedule = like.schedule.model_copy(update={"decay": study.cooldown})
-        values = {"tokens": steps * like.batch, "schedule": schedule, "seed": seed, "eval_tokens": study.eval_tokens}
+        values = {"tokens": steps * like.batch, "schedule": schedule, "seed": seed, "eval_tokens": eval_tokens}
         return like.model_copy(update={**values, "budget": budget, "group": group, "label": ""})
