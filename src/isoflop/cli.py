@@ -17,6 +17,7 @@ import typer.core
 from rich.console import Console
 
 from isoflop import STAGES, _signals, _streams, units
+from isoflop import _choices as choices
 from isoflop.errors import ExtrapolationError, FitError, IsoflopError, QuestionError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ out = Screen(highlight=False, markup=False, emoji=False, width=None if sys.stdou
 err = Screen(stderr=True, highlight=False, markup=False, emoji=False)
 
 
+def _choice(flag: str, menu: str, *, help: str, show_default: bool = True) -> Any:  # noqa: A002  # as typer calls it
+    """Return an option whose choices --help names and Tab completes."""
+    return typer.Option(flag, metavar=choices.metavar(menu), autocompletion=choices.complete(menu), help=help, show_default=show_default)
+
+
 def _compile(word: str) -> str:
     if word not in {"auto", "always", "never"}:
         raise UsageError(f"--compile {word}: no such choice. Take auto, always or never.")
@@ -120,15 +126,43 @@ FolderOpt = Annotated[Path | None, typer.Option("--folder", help="Where runs and
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 MarkdownOpt = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
 WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at once.  [default: as many as cores]", show_default=False)]
-LauncherOpt = Annotated[str, typer.Option("--launcher", help="How runs are started: pool (processes on this machine) or inline (one after the other).")]
-DeviceOpt = Annotated[str, typer.Option("--device", help="What models are trained on: cpu, cuda or cuda:N; all workers share it.")]
+LauncherOpt = Annotated[
+    str,
+    _choice(
+        "--launcher",
+        "launcher",
+        help="How runs are started: by processes on this machine, or one after the other.",
+    ),
+]
+DeviceOpt = Annotated[
+    str,
+    typer.Option("--device", metavar="cpu|cuda|cuda:N", autocompletion=choices.complete("device"), help="What models are trained on; all workers share it."),
+]
 CompileOpt = Annotated[
-    str, typer.Option("--compile", callback=_compile, help="Whether torch.compile is used: auto (where it pays, by measurement), always or never.")
+    str,
+    typer.Option(
+        "--compile",
+        callback=_compile,
+        metavar=choices.metavar("compile"),
+        autocompletion=choices.complete("compile"),
+        help="Whether torch.compile is used: auto (where it pays, by measurement), always or never.",
+    ),
 ]
 DeterministicOpt = Annotated[bool, typer.Option("--deterministic", help="On a GPU, algorithms alone that give the same bits every time; a CPU's do.")]
 TrackOpt = Annotated[
     list[str] | None,
-    typer.Option("--track", callback=_trackers, help="Log to tensorboard, wandb or mlflow, too; more than once for several.", show_default=False),
+    typer.Option(
+        "--track",
+        callback=_trackers,
+        metavar=choices.metavar("track"),
+        autocompletion=choices.complete("track"),
+        help="Log there, too; more than once for several.",
+        show_default=False,
+    ),
+]
+PublishedOpt = Annotated[
+    list[str] | None,
+    typer.Option("--law", autocompletion=choices.complete_laws, help="A published law (isoflop laws); more than once for several.", show_default=False),
 ]
 TimeOpt = Annotated[bool, typer.Option("--time", help="Measure the time of a step by a few real ones of each size, instead of predicting it.")]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print runs, FLOPs and time; train nothing.")]
@@ -210,7 +244,7 @@ def run(
 
 @app.command(epilog="Example: isoflop arch llama --params 8B --kv-heads 8 --untied --vocab 128256")
 def arch(
-    family: Annotated[str, typer.Argument(help="gopher or llama.")],
+    family: Annotated[str, typer.Argument(metavar=choices.metavar("family"), autocompletion=choices.complete("family"), help="Family of models.")],
     params: Annotated[str | None, typer.Option("--params", help="Find the best real shape near this size, like 8B.", show_default=False)] = None,
     d_model: Annotated[int | None, typer.Option("--d-model", min=1, help="Or say the shape: its width,", show_default=False)] = None,
     layers: Annotated[int | None, typer.Option("--layers", min=1, help="depth,", show_default=False)] = None,
@@ -421,7 +455,10 @@ def runs(
 
 @app.command(epilog="Example: isoflop laws hoffmann3")
 def laws(
-    name: Annotated[str | None, typer.Argument(help="A law, or a paper; all that is known of it.  [default: a list of all]", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(autocompletion=choices.complete_laws, help="A law, or a paper; all that is known of it.  [default: a list of all]", show_default=False),
+    ] = None,
     markdown: MarkdownOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -449,12 +486,46 @@ def fit(
             show_default=False,
         ),
     ],
-    approach: Annotated[str, typer.Option("--approach", help="envelope (1), isoflop (2), parametric (3) or all.")] = "all",
-    law: Annotated[str | None, typer.Option("--law", help="Form of the parametric law.  [default: chinchilla]", show_default=False)] = None,
-    estimator: Annotated[str | None, typer.Option("--estimator", help="Of the parametric law.  [default: huber]", show_default=False)] = None,
+    approach: Annotated[
+        str,
+        _choice(
+            "--approach",
+            "approach",
+            help="Approach 1 is envelope, 2 is isoflop, 3 is parametric.",
+        ),
+    ] = "all",
+    law: Annotated[
+        str | None,
+        _choice(
+            "--law",
+            "law",
+            help="Form of the parametric law.  [default: chinchilla]",
+            show_default=False,
+        ),
+    ] = None,
+    estimator: Annotated[
+        str | None,
+        _choice(
+            "--estimator",
+            "estimator",
+            help="Of the parametric law.  [default: huber]",
+            show_default=False,
+        ),
+    ] = None,
     delta: Annotated[float | None, typer.Option("--delta", help="Of Huber's loss.  [default: 0.001]", show_default=False)] = None,
-    method: Annotated[str | None, typer.Option("--method", help="Of IsoFLOP profiles.  [default: parabola]", show_default=False)] = None,
-    rule: Annotated[str | None, typer.Option("--rule", help="Of the envelope.  [default: finished]", show_default=False)] = None,
+    method: Annotated[
+        str | None,
+        _choice(
+            "--method",
+            "method",
+            help="Of IsoFLOP profiles.  [default: parabola]",
+            show_default=False,
+        ),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        _choice("--rule", "rule", help="Of the envelope.  [default: finished]", show_default=False),
+    ] = None,
     columns: Annotated[
         list[str] | None, typer.Option("--map", help="What a column is: params=COLUMN; more than once, or with commas.", show_default=False)
     ] = None,
@@ -463,8 +534,19 @@ def fit(
         str | None, typer.Option("--name", help="What file names hold, such as 'N{params}_D{tokens}'.  [default: recognised where plain]", show_default=False)
     ] = None,
     decimal: Annotated[str | None, typer.Option("--decimal", help="Sign before decimals: . or a comma.  [default: by the text]", show_default=False)] = None,
-    source: Annotated[str | None, typer.Option("--from", help="Kind of the file.  [default: by its content]", show_default=False)] = None,
-    count: Annotated[str | None, typer.Option("--count", help="How params are counted: total or nonembedding.", show_default=False)] = None,
+    source: Annotated[
+        str | None,
+        _choice(
+            "--from",
+            "format",
+            help="Format of the file.  [default: by its content]",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[
+        str | None,
+        _choice("--count", "count", help="How params are counted.", show_default=False),
+    ] = None,
     tolerance: Annotated[
         float | None, typer.Option("--budget-tolerance", help="How far FLOPs of one budget lie apart.  [default: 0.1]", show_default=False)
     ] = None,
@@ -481,7 +563,15 @@ def fit(
     ] = None,
     at: Annotated[str | None, typer.Option("--at", help="FLOPs to predict.  [default: ten times the largest run]", show_default=False)] = None,
     extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Accept a budget more than 50 times outside the runs.")] = False,
-    intervals: Annotated[str | None, typer.Option("--intervals", help="Of noise or runs.  [default: by approach]", show_default=False)] = None,
+    intervals: Annotated[
+        str | None,
+        _choice(
+            "--intervals",
+            "intervals",
+            help="How runs are resampled.  [default: by approach]",
+            show_default=False,
+        ),
+    ] = None,
     resamples: Annotated[int, typer.Option("--resamples", help="Behind the intervals.")] = 400,
     seed: Annotated[int, typer.Option("--seed", help="Of the resamples.")] = 0,
     level: Annotated[float, typer.Option("--level", help="Of the intervals.")] = 0.8,
@@ -502,9 +592,9 @@ def fit(
 
     with _errors_in_json(as_json):
         _one_format(markdown=markdown, as_json=as_json)
-        choices = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
+        chosen = Choices(law=law, estimator=estimator, delta=delta, method=method, rule=rule, intervals=intervals)
         asked = Asked(
-            approach=approach, choices=choices, columns=tuple(columns or ()), where=where, name=name, decimal=decimal, kind=source, count=count,
+            approach=approach, choices=chosen, columns=tuple(columns or ()), where=where, name=name, decimal=decimal, kind=source, count=count,
             tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool or ()), unit=unit, at=at, resamples=resamples, seed=seed,
             level=level, profile=profile, keep_all=keep_all, extrapolate=extrapolate,
         )  # fmt: skip
@@ -640,10 +730,15 @@ def plan(
     what: Annotated[
         list[str] | None, typer.Argument(metavar="[STUDY] [FLOPS]", help="A training budget like 5.76e23; before it a study, to plan by its own fits.")
     ] = None,
-    law: Annotated[list[str] | None, typer.Option("--law", help="A published law (isoflop laws); more than once for several.", show_default=False)] = None,
+    law: Annotated[
+        list[str] | None,
+        typer.Option("--law", autocompletion=choices.complete_laws, help="A published law (isoflop laws); more than once for several.", show_default=False),
+    ] = None,
     fit: Annotated[Path | None, typer.Option("--fit", help="Plan by fits that `isoflop fit --out` saved.", show_default=False)] = None,
     gpus: Annotated[str | None, typer.Option("--gpus", help="How many accelerators.", show_default=False)] = None,
-    gpu: Annotated[str | None, typer.Option("--gpu", help="Which: h100, a100-80, tpu-v5p, ...", show_default=False)] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", autocompletion=choices.complete("gpu"), help=f"Which: {', '.join(choices.MENUS['gpu'])}.", show_default=False)
+    ] = None,
     days: Annotated[str | None, typer.Option("--days", help="Plan for so many days on them.", show_default=False)] = None,
     time: Annotated[str | None, typer.Option("--time", help="The same as 3h, 30d or 2w.", show_default=False)] = None,
     dollars: Annotated[str | None, typer.Option("--dollars", help="Plan for so much money on them, like 2M.", show_default=False)] = None,
@@ -662,12 +757,28 @@ def plan(
     ] = None,
     unique_tokens: Annotated[str | None, typer.Option("--unique-tokens", help="Only so many tokens are new; others repeat.", show_default=False)] = None,
     shape: Annotated[bool, typer.Option("--shape", help="Propose layers, width, heads, learning rate, batch and schedule.")] = False,
-    arch: Annotated[str | None, typer.Option("--arch", help="Family of the shape: gopher or llama.  [default: llama]", show_default=False)] = None,
+    arch: Annotated[
+        str | None,
+        _choice(
+            "--arch",
+            "family",
+            help="Family of the shape.  [default: llama]",
+            show_default=False,
+        ),
+    ] = None,
     vocab: Annotated[int | None, typer.Option("--vocab", min=2, max=10**7, help="Of the tokenizer.  [default: 32000]", show_default=False)] = None,
     context: Annotated[int | None, typer.Option("--context", min=1, max=10**8, help="Tokens a sequence.  [default: 2048]", show_default=False)] = None,
     untied: Annotated[bool, typer.Option("--untied", help="An output head of its own (llama).")] = False,
     kv_heads: Annotated[int | None, typer.Option("--kv-heads", min=1, help="At most so many heads of keys and values.", show_default=False)] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Rule for learning rate and batch.  [default: deepseek]", show_default=False)] = None,
+    recipe: Annotated[
+        str | None,
+        _choice(
+            "--recipe",
+            "recipe",
+            help="Rule for learning rate and batch.  [default: deepseek]",
+            show_default=False,
+        ),
+    ] = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw the laws and known models: .html, .svg or .png.", show_default=False)] = None,
     folder: FolderOpt = None,
     extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Accept a budget far outside the data.")] = False,
@@ -802,8 +913,14 @@ def _landscape(path: Path, found: "Answer", kind: "FigureKind") -> None:
 
 @app.command(epilog="Example: isoflop compare gopher chinchilla gpt-3")
 def compare(
-    models: Annotated[list[str] | None, typer.Argument(help="Known models, or your own as NAME=70B:1.4T.  [default: all]", show_default=False)] = None,
-    law: Annotated[list[str] | None, typer.Option("--law", help="A published law (isoflop laws); more than once for several.", show_default=False)] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(autocompletion=choices.complete_models, help="Known models, or your own as NAME=70B:1.4T.  [default: all]", show_default=False),
+    ] = None,
+    law: Annotated[
+        list[str] | None,
+        typer.Option("--law", autocompletion=choices.complete_laws, help="A published law (isoflop laws); more than once for several.", show_default=False),
+    ] = None,
     markdown: MarkdownOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
