@@ -13,6 +13,7 @@ from pyarrow import parquet
 from isoflop import readers
 from isoflop.errors import FitError, UsageError
 from isoflop.readers import _file_names
+from test_fit_cli import asked, refused
 
 SIZES = {"70M": 7e7, "160M": 1.6e8, "1.4B": 1.4e9}
 
@@ -40,7 +41,20 @@ def expect_sizes(runs, *, tokens=2e9):
     assert {curve.loss.size for curve in runs.curves} == {5}
 
 
-@pytest.mark.parametrize("name", ["curve_N{n}_D{d}", "n={params}-d=2B", "{params}_2B", "gpt/N{n}", "c4_params{n}_seed3", "run-{params}-c4-2.0B", "N{n}.D{d}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "curve_N{n}_D{d}",
+        "n={params}-d=2B",
+        "{params}_2B",
+        "gpt/N{n}",
+        "c4_params{n}_seed3",
+        "run-{params}-c4-2.0B",
+        "N{n}.D{d}",
+        "size={params},tokens=2B",
+        "params-{n}_tokens-{d}",
+    ],
+)
 def test_a_file_for_each_run_has_its_size_in_its_name(tmp_path, name):
     (tmp_path / "gpt").mkdir()
     runs = readers.read(write_curves(tmp_path, name))
@@ -51,7 +65,7 @@ def test_a_file_for_each_run_has_its_size_in_its_name(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["run{n}", "width_{n}", "m{params}_{params}", "{params}", "N{n}_params7", "n12_d768_{n}", "8B_{params}"])
 def test_a_name_that_is_not_plain_is_not_guessed(tmp_path, name):
-    with pytest.raises(UsageError, match="params"):
+    with pytest.raises(UsageError, match=r"no column is known as params.*--name 'N\{params\}_D\{tokens\}'"):
         readers.read(write_curves(tmp_path, name))
 
 
@@ -188,3 +202,25 @@ def test_the_case_of_curves_named_by_size(shared):
     assert sorted(set(runs.params)) == [1238144, 2869504, 8886784, 33506304]
     assert sorted(set(runs.tokens)) == [5e6, 2e7, 8e7]
     assert readers.read(folder).digest == runs.digest
+
+
+def test_the_command_takes_several_files_a_folder_or_a_pattern(tmp_path):
+    for params in (1e7, 2e7, 4e7, 8e7):
+        for tokens in (2e8, 4e8, 8e8, 1.6e9):
+            (tmp_path / f"n{params:.0f}-d{tokens:.0f}.csv").write_text(curve(params, tokens, header="step,loss", points=9))
+    files = sorted(tmp_path.iterdir())
+    answers = []
+    for words in ([tmp_path], [tmp_path / "*.csv"], files):
+        status, out, err = asked("fit", *words, "--name", "n{params}-d{tokens}", "--resamples", 0, "--json")
+        assert status == 0, err
+        answers.append(json.loads(out)["runs"]["digest"])
+    assert len(set(answers)) == 1
+    assert "does not have the pattern" in refused(2, "fit", *files[:2], "--name", "n{params}x")
+    assert "is a study, which is fitted by itself" in refused(2, "fit", files[0], "study.toml")
+    assert "--name and --decimal" in refused(2, "fit", write_empty_study(tmp_path), "--name", "n{params}", "--decimal", ",")
+
+
+def write_empty_study(folder):
+    (folder / "text.txt").write_text("some text " * 1000)
+    (folder / "study.toml").write_text('name = "s"\ncorpus = "text.txt"\nbudgets = ["1e9", "2e9"]\ntarget = "1e10"\n')
+    return folder / "study.toml"

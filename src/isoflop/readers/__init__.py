@@ -126,7 +126,7 @@ def read(
         raise UsageError(f"a tolerance of {tolerance!r} cannot group budgets. It is a fraction between 0 and 1, like {TOLERANCE}.")
     with _naming(paths, FitError):  # a wrong option is no fault of the file
         source, from_names = _source(paths, kind, columns or {}, pattern=name, decimal=decimal)
-    with _naming(paths, FitError, UsageError):
+    with _naming(paths, FitError, UsageError), _hinting(source, name):
         chosen = None if where is None else _where.parse(where, source.columns)
         plan, rows = _collected(source, {**from_names, **(columns or {})}, chosen, convention=convention, unit=unit, tell=tell)
         choices = _reduce.Choices(tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool))
@@ -200,6 +200,20 @@ def _naming(paths: Sequence[Path], *errors: type[FitError] | type[UsageError]) -
         raise type(error)(message if any(message.startswith(one) for one in names) else f"{name}: {message}") from error
     except MemoryError as error:
         raise MemoryShortError(f"{name}: there is too little memory to read it. Free memory, or give a file with fewer columns or rows.") from error
+
+
+@contextmanager
+def _hinting(source: Table, pattern: str | None) -> Iterator[None]:
+    """Add to an error of columns that are missing in several files that the names of the files may hold them."""
+    from isoflop.readers import _several
+
+    try:
+        yield
+    except UsageError as error:
+        if pattern is None and isinstance(source, _several.Several) and str(error).startswith("no column is known as"):
+            example = f"{source.parts[0].name!r}"
+            raise UsageError(f"{error} Where names of files hold it ({example}), say so by a pattern: --name 'N{{params}}_D{{tokens}}'.") from error
+        raise
 
 
 def _source(

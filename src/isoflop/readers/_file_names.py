@@ -15,11 +15,11 @@ SAYS = " in the file name"  # after the name of a column that is read from there
 
 _PACKED = (".gz", ".bz2", ".zst", ".lz4")
 _TEXT = frozenset({"run_id", "status", "counting", "arch", "diverged", "final"})  # roles that are no numbers
-_QUANTITY = r"\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?[kKmMbBgGtT]?(?![\d.]*\d)"
+_QUANTITY = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?[kKmMbBgGtT]?(?![\d.]*\d)"
 _FIELD = re.compile(r"\{(\w+)\}|(\*)")
-_PREFIXED = re.compile(rf"(?:^|[_/\s.-])(?P<name>[A-Za-z]+)[=_-]?(?P<value>{_QUANTITY})(?=$|[_/\s.-])")
+_PREFIXED = re.compile(rf"(?:^|[_/\s.,-])(?P<name>[A-Za-z]+)[=_-]?(?P<value>{_QUANTITY})(?=$|[_/\s.,-])")
 _ALONE = re.compile(r"(?:^|[_/\s-])(?P<value>\d+(?:\.\d+)?[kKmMbBgGtT])(?=$|[_/\s-])")
-_LETTERS = {"params": ("n", "params", "param", "nparams", "size"), "tokens": ("d", "tokens", "tok", "ntokens")}
+_LETTERS = {"params": ("n", "params", "param", "nparams", "size", "modelsize"), "tokens": ("d", "tokens", "tok", "ntokens")}
 
 
 def short(files: Sequence[Path], root: Path) -> list[str]:

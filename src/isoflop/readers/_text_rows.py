@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from isoflop.errors import FitError
 from isoflop.readers._bytes import check_rows, lines
 
+_SAMPLE = 100  # rows
 _ROWS = 10_000  # at once
 _MARK = "\ufeff"
 
@@ -21,6 +23,11 @@ class Cells:
     path: Path
     columns: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
+
+    @property
+    def sample(self) -> tuple[str, ...]:
+        """Some cells, by which decimal commas are told."""
+        return tuple(cell for _, cells in islice(self.rows(), _SAMPLE) for cell in cells)
 
     def batches(self, wanted: tuple[str, ...]) -> Iterator[tuple[Mapping[str, Any], float]]:
         """Yield columns as strings, some thousand rows at a time; the fraction read is not known before the end.

@@ -40,9 +40,7 @@ def open(path: Path) -> "Delimited":  # noqa: A001  # readers.delimited.open is 
 
 
 def _sample(start: bytes, header: "_header.Header") -> tuple[str, ...]:
-    """Return some cells of a file whose columns no comma parts."""
-    if header.delimiter == ",":
-        return ()
+    """Return some cells of a file."""
     text = io.StringIO(start.decode("utf-8", errors="replace"), newline="")
     try:
         rows = list(islice(csv.reader(text, delimiter=header.delimiter), header.skip + 1, header.skip + 1 + _SAMPLE))
