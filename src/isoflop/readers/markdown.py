@@ -1,14 +1,16 @@
-"""Markdown tables: rows between bars, under a header and a line of dashes, anywhere in a document."""
+"""Tables with bars between cells, anywhere in a document: Markdown's, those of `tabulate` and of databases, and those drawn with lines."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from isoflop.errors import FitError
 from isoflop.readers._bytes import is_text
 from isoflop.readers._text_rows import Cells, Row, check_names, text_lines
 
-_RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*")
+_RULE = re.compile(r"[\s|+:=-]*[-=]{1,}[\s|+:=-]*")
+_CORNERS = "┌┐└┘├┤┬┴┼┏┓┗┛┣┫┳┻╋┡┩╇╒╕╘╛╞╡╤╧╪╔╗╚╝╠╣╦╩╬╭╮╯╰┠┨┯┷┿╂╟╢"
+_BOX = {**dict.fromkeys(map(ord, "│┃║"), "|"), **dict.fromkeys(map(ord, "─━═┄┅╌┈"), "-"), **dict.fromkeys(map(ord, _CORNERS), "+")}
 _BAR = re.compile(r"(?<!\\)\|")
 _MARKS = re.compile(r"\*\*|`|\\(?=[|_*])")  # bold, code, escapes
 
@@ -17,12 +19,8 @@ def certainty(path: Path, start: bytes) -> int:
     """Tell by a header with bars and a line of dashes below it."""
     if not (path.is_file() and is_text(start)):
         return 0
-    above = ""
-    for line in start.decode(errors="replace").splitlines():
-        if "|" in above and _is_rule(line):
-            return 2
-        above = line
-    return 0
+    lines = enumerate(start.decode(errors="replace").splitlines(), start=1)
+    return 2 if any(True for _ in _tables(lines)) else 0
 
 
 def open(path: Path) -> Cells:  # noqa: A001  # readers.markdown.open is how it is said
@@ -31,26 +29,36 @@ def open(path: Path) -> Cells:  # noqa: A001  # readers.markdown.open is how it 
     Raises:
         FitError: No table, or several.
     """
-    headers = list(_headers(path))
+    headers = list(_tables(text_lines(path)))
     if len(headers) != 1:
         where = f", at lines {', '.join(str(line) for line, _ in headers[:6])}" if headers else ""
         raise FitError(f"{path} holds {len(headers)} tables{where}. Put the table of runs into a file of its own.")
     ((line, names),) = headers
     check_names(path, line, names)
-    return Cells(path=path, columns=tuple(names), rows=lambda: _rows(path, line + 2))
+    return Cells(path=path, columns=tuple(names), rows=lambda: _rows(path, line + 1))
 
 
-def _headers(path: Path) -> Iterator[Row]:
-    above = ""
-    for number, line in text_lines(path):
-        if "|" in above and _is_rule(line):
-            yield number - 1, _cells(above)
-        above = line
+def _tables(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    """Yield the header of each table, with its line: the first row of a block of rows and rules, if a rule stands below it."""
+    header: Row | None = None
+    inside = False
+    for number, written in lines:
+        line = written.translate(_BOX)
+        if _is_rule(line):
+            if header is not None:
+                yield header
+                header, inside = None, True
+        elif "|" in line:
+            header = None if inside or header is not None else (number, _cells(line))
+            inside = inside or header is None
+        else:
+            header, inside = None, False
 
 
 def _rows(path: Path, first: int) -> Iterator[Row]:
-    for number, line in text_lines(path):
-        if number < first:
+    for number, written in text_lines(path):
+        line = written.translate(_BOX)
+        if number < first or _is_rule(line):
             continue
         if "|" not in line:
             return
@@ -58,7 +66,7 @@ def _rows(path: Path, first: int) -> Iterator[Row]:
 
 
 def _is_rule(line: str) -> bool:
-    return "-" in line and "|" in line and len(line) < 10_000 and _RULE.fullmatch(line) is not None
+    return len(line) < 10_000 and ("-" in line or "=" in line) and _RULE.fullmatch(line) is not None
 
 
 def _cells(line: str) -> list[str]:

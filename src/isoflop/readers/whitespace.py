@@ -11,6 +11,7 @@ from isoflop.readers._text_rows import Cells, Row, check_names, text_lines
 
 _SAMPLE = 20  # rows by which columns are told apart
 _WIDE = re.compile(r"\s{2,}|\t")
+_RULE = re.compile(r"\s*[-=]{2}[-=\s]*")  # between a header and its rows
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[nN]a[nN]|[+-]?inf", re.ASCII)
 
 Split = Callable[[str], list[str]]
@@ -37,12 +38,12 @@ def open(path: Path) -> Cells:  # noqa: A001  # readers.whitespace.open is how i
     if layout is None:
         raise FitError(f"{path}: the rows have not as many fields as the header has names. Write the table as CSV.")
     names, split, indexed = layout
-    header = next(number for number, line in sample if not line.lstrip().startswith("#") or split(line.lstrip(" #\t")) == names)
+    header = next(number for number, line in sample if (not _RULE.fullmatch(line) and not line.lstrip().startswith("#")) or split(line.lstrip(" #\t")) == names)
     check_names(path, header, names)
 
     def rows() -> Iterator[Row]:
         for number, line in text_lines(path):
-            if number > header and line.strip() and not line.lstrip().startswith("#"):
+            if number > header and line.strip() and not line.lstrip().startswith("#") and not _RULE.fullmatch(line):
                 cells = split(line.strip())
                 yield number, cells[1:] if indexed and len(cells) == len(names) + 1 else cells
 
@@ -51,7 +52,7 @@ def open(path: Path) -> Cells:  # noqa: A001  # readers.whitespace.open is how i
 
 def _layout(lines: list[str]) -> tuple[list[str], Split, bool] | None:
     """Return the names of columns, how a line is taken apart, and whether rows begin with a number that has no name; None of no such table."""
-    rows = [line for line in lines if not line.lstrip().startswith("#")]
+    rows = [line for line in lines if not line.lstrip().startswith("#") and not _RULE.fullmatch(line)]
     comments = [line.lstrip(" #\t") for line in lines if line.lstrip().startswith("#")]
     if comments and rows and all(map(_NUMBER.fullmatch, rows[0].split())):  # as numpy.savetxt writes a header
         rows = [comments[-1], *rows]
