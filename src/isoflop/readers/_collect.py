@@ -17,7 +17,7 @@ from isoflop.runs import Floats
 
 _NUMERIC = (
     "params", "tokens", "loss", "flops", "budget", "seed", "step", "lr", "unique_tokens", "batch_tokens", "batch", "vocab", "context", "total_params",
-    "n_layers", "d_model",
+    "tokens_per_param", "n_layers", "d_model",
 )  # fmt: skip
 _POSITIVE = ("params", "tokens", "loss", "flops", "budget", "unique_tokens", "batch_tokens", "flops per token")
 _NAMED = 20  # texts named where a number should be; more are one reason without the text
@@ -187,6 +187,8 @@ def _derive(values: dict[str, Floats], plan: Plan) -> None:
             match formula:
                 case "step * batch_tokens":
                     values[role] = values["step"] * values["batch_tokens"]
+                case "params * tokens_per_param":
+                    values[role] = values["params"] * values["tokens_per_param"]
                 case "flops / (6 params)":
                     values[role] = values["flops"] / (6 * values["params"])
                 case "flops / (6 tokens)":

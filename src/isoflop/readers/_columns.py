@@ -137,6 +137,7 @@ def resolve(columns: tuple[str, ...], told: Mapping[str, str], *, convention: Co
     name = draft.sources["params"].column if "params" in draft.sources else None
     counted: Convention = "nonembedding" if "12" in draft.derived.get("params", "") else _convention(name, draft.sources.get("params"), convention)
     known = set(draft.taken).union(*(source.columns for source in draft.sources.values()), *(r.columns for rivals in draft.rivals.values() for r in rivals))
+    sorts = {draft.sources[role].column for role in ("arch", "group") if role in draft.sources}  # they may tell sorts of runs apart
     return Plan(
         sources=draft.sources,
         derived=draft.derived,
@@ -146,7 +147,7 @@ def resolve(columns: tuple[str, ...], told: Mapping[str, str], *, convention: Co
         convention_given=convention is not None,
         unit=_unit(draft.sources["loss"], unit),
         chosen=frozenset(told),
-        spare=tuple(c for c in columns if c not in known and c != other),
+        spare=tuple(c for c in columns if (c not in known or c in sorts) and c != other),
     )
 
 
@@ -237,6 +238,8 @@ def _derive(draft: _Draft) -> None:
             draft.derived["tokens"] = "step * batch_tokens"
         elif (product := _product(draft)) is not None and not _shares(draft):
             sources["tokens"] = Source(expression=product)
+        elif {"params", "tokens_per_param"} <= set(sources):
+            draft.derived["tokens"] = "params * tokens_per_param"
         elif {"flops", "params"} <= set(sources):
             draft.derived["tokens"] = "flops / (6 params)"
     if "params" not in sources and not all(role in sources for role in SHAPE):
@@ -263,7 +266,8 @@ def _shares(draft: _Draft) -> list[str]:
 
 
 def _told(role: str, text: str, columns: tuple[str, ...]) -> Source:
-    found = find(text, columns)
+    computed = text not in columns and re.search(r"^\s*[-+(]|\s[-+*/]\s", text) is not None  # "-loss" is no spelling of "loss"
+    found = None if computed else find(text, columns)
     if found is not None:
         return Source(expression=_expression.column(found))
     if role not in _TEXT:
@@ -325,6 +329,7 @@ def _tokens_hint(draft: _Draft) -> str:
 
 def _likely(role: str, columns: list[str]) -> str | None:
     """Return the column that most looks like a role; never one that only shares a word such as "size" with it."""
+    columns = [c for c in columns if not re.search(r"(^|[\W_])per([\W_]|$)", c, re.IGNORECASE)]  # a rate, not an amount
     inside = [c for c in columns if plain(role) in plain(c) or (role == "params" and re.fullmatch(r"(model)?size\w{0,3}", plain(c)))]
     by_plain = {plain(c): c for c in columns}
     near = [by_plain[m] for name in ROLES[role] if len(name) > 3 for m in difflib.get_close_matches(plain(name), by_plain, n=1, cutoff=0.75)]

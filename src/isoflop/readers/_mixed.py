@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from isoflop.readers._collect import Rows
 from isoflop.readers._columns import Plan, shell, written
 from isoflop.readers._grouped import Grouped
 from isoflop.readers._names import plain
-from isoflop.runs import Floats, Note
+from isoflop.runs import Floats, Group, Note
 
 LEVELS = 20  # values of a column that tells sorts of runs apart (assumption)
 NUMBERS = 6  # values of an unnamed column of numbers; with more it is a measurement (assumption)
@@ -56,6 +56,8 @@ def splits(rows: Rows, plan: Plan, pooled: Sequence[str]) -> list[Split]:
     tuned = {setting.name for setting in _cells.settings(rows, plan)}
     found = []
     for name, factor in rows.extras.items():
+        if set(filter(None, factor.labels)) <= set(get_args(Group)):  # the groups of a study: `_reduce` chooses the sweep
+            continue
         if name in tuned or _is_pooled(name, pooled) or plain(_last(name)).startswith(IGNORED) or not plain(name):
             continue
         used, codes = np.unique(factor.codes, return_inverse=True)

@@ -26,6 +26,7 @@ _NAMES = {
     "seed": "seed | random_seed",
     "lr": "lr | learning_rate | peak_lr max_lr peak_learning_rate max_learning_rate base_lr lr_peak lr_max",
     "unique_tokens": "unique_tokens | unique_train_tokens n_unique_tokens num_unique_tokens",
+    "tokens_per_param": "tokens_per_param tokens_per_parameter tokens_per_params token_param_ratio tokens_to_params tpp chinchilla_ratio",
     "batch_tokens": "batch_tokens tokens_per_step tokens_per_batch batch_size_tokens batch_size_in_tokens tokens_per_iter total_batch_size_tokens",
     "batch": "global_batch_size global_bs gbs gbsz train_batch_size batch_seqs batch_size_seqs batch_size_sequences sequences_per_batch "
     "| batch_size batch bs bsz",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isoflop.errors import FitError
 from isoflop.readers import _budgets, _cells, _grouped, _mixed, _sense, _structure
 from isoflop.readers._collect import NOT_ENDED, Rows
-from isoflop.readers._columns import Plan, option
+from isoflop.readers._columns import Plan, option, written
 from isoflop.readers._grouped import KEY, Grouped
 from isoflop.readers._tally import Tally
 from isoflop.runs import NATS, Dropped, Floats, Group, Note, Runs
@@ -80,6 +80,9 @@ def _none_left(rows: Rows, plan: Plan, grouped: Grouped | None = None) -> FitErr
     """Return the error of a table of which every row is excluded."""
     states = grouped is not None and len(grouped.last.bad_names) > 1
     way_out = f" If the status says nothing of that: {option('status', 'none')}." if "status" in plan.sources and states else ""
+    negative = f"{plan.called('loss')} is zero or negative"
+    if rows.tally.reasons == {negative} and (column := plan.sources["loss"].column) is not None:
+        way_out = f" If it is a log-likelihood: {option('loss', f'-{written(column)}')}."
     return FitError(f"none of {rows.total:,} rows is left to fit. {rows.tally.sentence}.{way_out}")
 
 

@@ -17,6 +17,7 @@ from isoflop.readers._names import FLOPS
 from isoflop.runs import NATS, Floats, Note
 
 FAR = 3.0  # times 6ND, either way; assumption: attention and embedding are less (small models with long contexts reach 2)
+STRANGE = 30.0  # times 6ND, either way; beyond it no way of counting explains FLOPs, only a unit does (assumption)
 CONSTANT = 0.02  # by which a ratio varies over rows that is the same in all of them (assumption: rounded columns)
 NEAR = 0.03  # of a known factor
 OWN_COUNT = 0.1  # by which 6ND may leave a budget; beyond it the budget was counted otherwise (assumption: as the tolerance of budgets)
@@ -83,8 +84,10 @@ def _far_question(role: str, name: str, middle: float) -> QuestionError:
     return QuestionError(
         f"{name!r} cannot be the FLOPs of these runs: {times} in the middle of all rows, and no unit explains it.",
         (
-            Reading("FLOPs are 6ND", option(role, NONE)),
-            Reading("the column is right, and params or tokens are counted otherwise", option(role, name)),
+            Reading("the column is left out, and FLOPs are 6ND", option(role, NONE)),
+            Reading("the column is in another unit, and this converts it", option(role, f"{written(name)} * FLOPS_PER_UNIT"))
+            if not 1 / STRANGE <= middle <= STRANGE
+            else Reading("the column is right, and params or tokens are counted otherwise", option(role, name)),
         ),
     )
 
@@ -195,6 +198,12 @@ def sizes(grouped: Grouped, plan: Plan) -> None:
         for role, scale in (("params", "1e6"), ("tokens", "1e9"))
         if (source := plan.sources.get(role)) is not None and source.column is not None and float(np.median(values[role])) < 1e6
     )
+    if "flops" in plan.derived.get("tokens", "") and TOKENS[0] > D:
+        flops = written(str(plan.sources["flops"].columns[0]))
+        raise FitError(
+            f"{shown} is no training run ({read}, tokens = {plan.derived['tokens']}; {grouped.ids[at]}). "
+            f"If FLOPs are in another unit: {option('flops', f'{flops} * 8.64e19')} for PF-days, {option('flops', f'{flops} * 1e18')} for exaFLOPs."
+        )
     more = f"If they are in millions and billions: {hints}." if hints else f"Map the right columns: {option('params', 'COLUMN')} {option('tokens', 'COLUMN')}."
     raise FitError(f"{shown} is no training run ({read}; {grouped.ids[at]}). {more}")
 
