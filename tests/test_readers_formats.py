@@ -52,6 +52,7 @@ SHAPES = {
     "a list in an object": {"created": "today", "runs": ROWS},
     "deeper": {"experiment": {"version": 2, "runs": ROWS}},
     "a header and rows": [list(COLUMNS), *(list(row.values()) for row in ROWS)],
+    "settings beside results": {"runs": [{"config": {"params": row["params"]}, "result": {"tokens": row["tokens"], "loss": row["loss"]}} for row in ROWS]},
     "settings inside": [{"config": {"params": row["params"]}, "result": {"tokens": row["tokens"], "loss": row["loss"]}} for row in ROWS],
 }
 
@@ -90,6 +91,18 @@ def test_curves_inside_runs_are_curves(tmp_path, curve):
         assert found.tokens.tolist() == [8e8] * 3
         assert found.loss.tolist() == [3.0] * 3
         assert [line.loss.size for line in found.curves] == [8] * 3
+
+
+def test_a_file_for_each_run_holds_its_settings_beside_its_results(tmp_path):
+    for row in ROWS:
+        run = {"config": {"params": row["params"], "betas": [0.9, 0.95]}, "results": {"tokens": row["tokens"], "loss": row["loss"]}}
+        (tmp_path / f"{row['params']:.0f}.json").write_text(json.dumps(run))
+    expect_rows(readers.read(tmp_path))
+
+
+def test_losses_of_training_and_validation_are_not_mixed(tmp_path):
+    with pytest.raises(FitError, match="losses of train, val stand apart"):
+        readers.read(write(tmp_path, json.dumps({"train": ROWS, "val": ROWS}), "runs.json"))
 
 
 def test_points_of_runs_by_name_are_curves(tmp_path):

@@ -159,6 +159,21 @@ def test_files_called_alike_have_the_names_of_their_folders(tmp_path):
     assert set(runs.ids) == {f"{size}/logs" for size in SIZES}
 
 
+def test_lightning_keeps_the_size_of_a_run_beside_its_metrics(tmp_path):
+    for version, params in enumerate(SIZES.values()):
+        folder = tmp_path / f"lightning_logs/version_{version}"
+        folder.mkdir(parents=True)
+        settings = f"# settings\nn_params: {params:.0f}\ntokens_per_step: 1000000\nnote: 'a: b'\nbetas:\n- 0.9\nnested:\n  lr: 3\nx: null\n"
+        (folder / "hparams.yaml").write_text(settings)
+        rows = (f"0,{step},{9 - step / 10},{loss(params, step * 1e6) if step % 5 == 0 else ''}\n" for step in range(1, 21))
+        (folder / "metrics.csv").write_text("epoch,step,train_loss,val_loss\n" + "".join(rows))
+    runs = readers.read(tmp_path / "lightning_logs")
+    assert runs.params.tolist() == sorted(SIZES.values())
+    assert runs.tokens.tolist() == [2e7] * 3
+    np.testing.assert_allclose(runs.loss, loss(runs.params, 2e7))
+    assert set(runs.ids) == {"version_0", "version_1", "version_2"}
+
+
 def test_tables_of_many_runs_are_one_table_and_a_file_is_no_run(tmp_path):
     rows = [(params, 1e9 * length) for params in SIZES.values() for length in (1, 2, 3)]
     for part in range(3):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isoflop.errors import FitError, UsageError
-from isoflop.readers import Lined, _file_names
+from isoflop.readers import Lined, _file_names, _settings
 from isoflop.readers._columns import ROLES
 from isoflop.readers._shapes import plain
 from isoflop.runs import Dropped
@@ -155,11 +155,12 @@ def combine(
     """
     parts, excluded = _parts(files, root, open_file, told)
     names = _file_names.short([part.file for part in parts], root)
-    inside = tuple(dict.fromkeys(name for part in parts for name in part.table.columns))
+    settings = _settings.beside([part.file for part in parts])
+    inside = tuple(dict.fromkeys([*(name for part in parts for name in part.table.columns), *(name for one in settings for name in one)]))
     from_names = _file_names.read(names, pattern) if pattern is not None else _file_names.guess(names, inside)
     mapping = _file_names.mapping(from_names, inside, told=told, asked=pattern is not None)
     called = FILE if all(part.one_size for part in parts) else PART  # `file` is a run id, by its name
-    fixed = [{called: name, **said} for name, said in zip(names, from_names, strict=True)]
+    fixed = [{**kept, called: name, **said} for name, said, kept in zip(names, from_names, settings, strict=True)]
     columns = tuple(dict.fromkeys([*inside, *(name for said in fixed for name in said)]))
     parts = [replace(part, fixed=said) for part, said in zip(parts, fixed, strict=True)]
     return Several(parts=tuple(parts), columns=columns, excluded=tuple(excluded)), mapping

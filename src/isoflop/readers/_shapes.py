@@ -11,6 +11,7 @@ MOST_CELLS = 1 << 25  # of one block or one curve; a block of 8 MB has fewer
 DEEPEST = 4  # wrappers around runs; assumption: nobody writes more
 _CURVE = frozenset({"history", "loghistory", "log", "logs", "curve", "points", "steps", "metrics", "evals", "evaluations", "trajectory"})
 _ID = "run_id"
+_PARTS = frozenset({"train", "training", "val", "valid", "validation", "eval", "evaluation", "test", "dev", "heldout"})  # of one run's data, no runs
 
 
 def rows(found: Any) -> list[dict[str, Any]]:
@@ -86,7 +87,7 @@ def _of_object(found: dict[str, Any], depth: int) -> list[dict[str, Any]]:
     data = found.get("data")
     if isinstance(data, list) and (isinstance(found.get("columns"), list) or isinstance(found.get("schema"), dict)):
         return _of_pandas(found, data)
-    if values and all(isinstance(value, dict) for value in values) and (len(found) > 1 or not _holds_rows(values[0])):
+    if values and all(isinstance(value, dict) for value in values) and (set.intersection(*map(set, values)) if len(found) > 1 else not _holds_rows(values[0])):
         return _of_columns(found) if _outside(found) else _by_name(found)
     if len(found) > 1 and all(isinstance(value, list) and value and all(isinstance(row, dict) for row in value) for value in values):
         return _by_name(found)
@@ -135,6 +136,9 @@ def _of_columns(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _by_name(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if {plain(name) for name in found} <= _PARTS and len(found) > 1:
+        names = ", ".join(found)
+        raise FitError(f"losses of {names} stand apart, and fitting them together would mix them. Write the one that counts into a file of its own.")
     made: list[dict[str, Any]] = []
     numbered = all(name.isdigit() for name in found) and all(isinstance(value, dict) for value in found.values())
     for name, value in found.items():
