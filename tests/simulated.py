@@ -111,7 +111,7 @@ def results(*, proof: bool = True) -> Results:
         holdout=fits.holdout,
         forecast=fits.forecast,
         plans=plans,
-        validation=validate.judge(plans, fits.fits, raced) if proof else None,
+        validation=validate.judge(plans, fits.fits, raced, losses=runs.loss) if proof else None,
         command="isoflop run simulated.toml",
     )
 

@@ -22,7 +22,7 @@ from isoflop import compare, plan, published, report
 from isoflop.errors import FitError, MissingExtraError, UsageError
 from isoflop.plan import request
 from isoflop.report import appendix, charts, export, figures, landscape, laws, page, planning, standings, tables, terminal
-from isoflop.report.answer import _NORMAL, _STUDENT, answer
+from isoflop.report.answer import answer
 from isoflop.report.figures import Figure, _labels, drawings
 from isoflop.report.results import Results
 from isoflop.validate import Contender
@@ -136,7 +136,7 @@ def test_the_answer_names_budget_size_tokens_loss_and_proof():
     assert headline.startswith("With 1e13 FLOPs on this text, train a model of about ")
     assert re.search(r"Expect a loss of 1\.4\d\d nats per token by what predicted held-out budgets best \(80 % interval 1\.\d+ to 1\.\d+\)", said.expectation)
     assert said.verdict == "held"
-    assert "It beat the oversized model" in said.proof[1]
+    assert "The predicted optimum was better than the oversized model" in said.proof[1]
 
 
 def proved(**changes: object) -> tuple[str, ...]:
@@ -167,7 +167,8 @@ def rivalled(**changes: object) -> str:
 
 
 def test_a_lost_proof_is_called_lost():
-    assert "It lost to the oversized model" in rivalled(loss=1.2)
+    assert "was better than the predicted optimum: 1.200 against 1." in rivalled(loss=1.2)
+    assert "was not the best size here" in rivalled(loss=1.2)
     usual = simulated.results()
     best, rival = usual.validation.contenders
     winner = dataclasses.replace(rival, record=rival.record.model_copy(update={"loss": 1.2}))
@@ -175,24 +176,54 @@ def test_a_lost_proof_is_called_lost():
     assert answer(lost).verdict == "missed"
 
 
-def test_a_difference_no_larger_than_the_noise_is_called_a_draw():
+def test_a_difference_within_the_noise_is_called_so_and_names_who_was_better():
     results = simulated.results()
     assert results.noise_freedom == 2
     chance = 1.886 * math.sqrt(2) * results.noise  # Student's t: two degrees of freedom, 90th percentile
     observed = results.validation.observed
-    assert "a draw at the 80 % level" in rivalled(loss=observed + 0.98 * chance)
-    assert "a draw at the 80 % level" in rivalled(loss=observed - 0.98 * chance)
-    assert "It beat" in rivalled(loss=observed + 1.02 * chance)
-    assert "It lost" in rivalled(loss=observed - 1.02 * chance)
+    for factor, better in ((0.98, "optimum was better than the oversized model"), (-0.98, "was better than the predicted optimum")):
+        assert better in rivalled(loss=observed + factor * chance)
+        assert "within the noise" in rivalled(loss=observed + factor * chance)
+    for factor in (1.02, -1.02):
+        assert "more than the noise" in rivalled(loss=observed + factor * chance)
+    assert "have the same loss" in rivalled(loss=observed)
 
 
-def test_a_draw_is_as_likely_as_the_table_of_students_t_says():
-    for freedom, quantile in (*enumerate(_STUDENT, start=1), (10**6, _NORMAL)):
-        t = np.linspace(0, quantile, 20_001)
-        scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
-        density = scale * (1 + t**2 / freedom) ** (-(freedom + 1) / 2)
-        # four digits of a quantile are 1e-4 of probability
-        assert 2 * float(((density[1:] + density[:-1]) / 2 * np.diff(t)).sum()) == pytest.approx(0.8, abs=3e-4)
+def against(loss: float, **changes: object) -> str:
+    """The verdict where the oversized model has this loss."""
+    usual = simulated.results()
+    optimum, rival = sorted(usual.validation.contenders, key=lambda c: c.label)
+    other = dataclasses.replace(rival, record=rival.record.model_copy(update={"loss": loss}))
+    both = tuple(sorted((optimum, other), key=lambda c: c.record.loss))
+    return answer(dataclasses.replace(usual, validation=dataclasses.replace(usual.validation, contenders=both, **changes))).verdict
+
+
+def test_a_page_is_green_only_if_no_model_is_better_than_the_optimum():
+    proof = simulated.results().validation
+    assert against(proof.observed + 0.5 * proof.chance) == "held"
+    assert against(proof.observed - 0.5 * proof.chance) == "unproved"
+    assert against(proof.observed - 1.5 * proof.chance) == "missed"
+    assert against(proof.observed - 0.074, chance=math.nan) == "missed"  # no noise is known to explain it
+
+
+def test_an_interval_as_wide_as_the_losses_of_the_sweep_proves_nothing():
+    usual = simulated.results()
+    low, high = np.quantile(usual.runs.loss, [0.1, 0.9])
+    width, observed = high - low, usual.validation.observed
+    assert usual.validation.spread == pytest.approx(width)
+    for share, verdict in ((0.98, "held"), (1.02, "unproved")):
+        interval = (observed - share * width / 2, observed + share * width / 2)
+        for known in (usual.validation.spread, math.nan):  # of a proof that does not say it, by the runs
+            proof = dataclasses.replace(usual.validation, interval=interval, spread=known)
+            said = answer(dataclasses.replace(usual, validation=proof))
+            assert said.verdict == verdict
+            assert ("nothing is proved" in said.proof[0]) == (verdict == "unproved")
+            assert "held" not in said.proof[0] or verdict == "held"
+
+
+def test_a_forecast_that_was_not_on_record_is_said_to_be_later():
+    assert "No forecast was on record before the proof was trained" in proved(claimed=False)[-1]
+    assert "on record" not in " ".join(proved())
 
 
 def test_the_noise_says_where_it_was_measured():

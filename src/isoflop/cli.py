@@ -233,7 +233,7 @@ def run(
     _print_fits(fits, work)
     answer = work.answer(fits=fits)
     if answer.given:
-        _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
+        _train(work, work.claim(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
     results = work.results(fits=fits, command=_command())
     path = work.report(results)
     if answer.given:
@@ -958,7 +958,7 @@ def validate(
     """
     work = _open(study, folder)
     fits = work.fit()
-    _train(work, work.proof(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
+    _train(work, work.claim(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
     results = work.results(fits=fits, command=_command())
     if as_json and results.validation is not None:
         from isoflop.report import export

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.metadata
 import os
 import shlex
 import sys
@@ -28,15 +29,17 @@ from isoflop.report import export
 from isoflop.report.fits import title
 from isoflop.report.results import Results
 from isoflop.runs import Group, RunRecord, Runs, RunSpec, own_steps
-from isoflop.store import FINISHED, Store
+from isoflop.store import FINISHED, Store, files
 from isoflop.store import studies as kept_studies
 from isoflop.store.studies import STUDY_FILE
 from isoflop.study import Study
-from isoflop.validate import Validation
+from isoflop.validate import Claim, Validation
+from isoflop.validate import claim as claims
 
 FITTED: tuple[Group, ...] = ("isoflop", "horizons", "noise")
 SWEEP: tuple[Group, ...] = (*FITTED, "overlong")
 PROOF: tuple[Group, ...] = ("proof",)
+CLAIM_FILE = "claim.json"  # the forecast, as it was before its proof was trained
 HOME = Path("studies")
 
 
@@ -517,9 +520,38 @@ class Workspace:
         return plan.read(request, own, kind=self.study.kind(self.corpus.vocab), target=self.study.target)
 
     def proof(self, *, fits: Fits | None = None, plans: Sequence[Plan] | None = None) -> tuple[RunSpec, ...]:
-        """The runs of the head-to-head at the study's target."""
+        """Return the runs of the head-to-head at the study's target, for the forecast that is on record if there is one."""
         fits = fits or self.fit()
-        return validate.specs(plans or self.plan(fits=fits), fits.fits, study=self.study, text=self.text)
+        return validate.specs(self._claimed(fits, plans or self.plan(fits=fits))[0], fits.fits, study=self.study, text=self.text)
+
+    def claim(self, *, fits: Fits | None = None, plans: Sequence[Plan] | None = None) -> tuple[RunSpec, ...]:
+        """Put the forecast on record, and return the runs that are to prove it. It is that record which is judged, whatever is fitted later.
+
+        A forecast that is on record for the same sweep and target stays. None is recorded once a run of the proof is trained: it would be no forecast.
+
+        Raises:
+            StoreError: The folder cannot be written, or the record is damaged.
+        """
+        fits = fits or self.fit()
+        plans = plans or self.plan(fits=fits)
+        specs = self.proof(fits=fits, plans=plans)
+        if not self._claimed(fits, plans)[1] and len(self.unfinished(specs)) == len(specs):
+            made = Claim.of(plans, runs_digest=fits.fits[0].runs_digest, version=importlib.metadata.version("isoflop"))
+            files.write(self.folder / CLAIM_FILE, made.dumps().encode())
+        return specs
+
+    def _claimed(self, fits: Fits, plans: Sequence[Plan]) -> tuple[Sequence[Plan], bool]:
+        """Return the plan that is on record for this sweep and target, and true; else the plans, and false."""
+        path = self.folder / CLAIM_FILE
+        if not path.is_file():
+            return plans, False
+        try:
+            kept = claims.loads(path.read_bytes().decode(), name=str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(f"{path}, the forecast claimed before the proof, cannot be read ({error}). Restore it, or remove it.") from None
+        if not kept.stands_for(runs_digest=fits.fits[0].runs_digest, flops=self.study.target):
+            return plans, False
+        return (kept.plan(plans),), True
 
     def validate(
         self,
@@ -531,11 +563,15 @@ class Workspace:
         means: Means = USUAL,
         on_event: Callable[[Event], None] | None = None,
     ) -> Validation:
-        """Train the predicted optimum and its rivals at the target, and judge."""
+        """Train the predicted optimum and its rivals at the target, and judge the forecast that was on record before."""
         fits = fits or self.fit()
         plans = self.plan(fits=fits)
-        records = self.train(self.proof(fits=fits, plans=plans), launcher=launcher, workers=workers, track=track, means=means, on_event=on_event)
-        return validate.judge(plans, fits.fits, records, kaplan=self.study.proof.kaplan)
+        records = self.train(self.claim(fits=fits, plans=plans), launcher=launcher, workers=workers, track=track, means=means, on_event=on_event)
+        return self._judge(fits, plans, records)
+
+    def _judge(self, fits: Fits, plans: Sequence[Plan], records: Sequence[RunRecord]) -> Validation:
+        judged, claimed = self._claimed(fits, plans)
+        return validate.judge(judged, fits.fits, records, kaplan=self.study.proof.kaplan, losses=self.runs().loss, claimed=claimed)
 
     def results(self, *, fits: Fits | None = None, command: str = "isoflop.open(...).report(), in Python") -> Results:
         """Return all that is known, for a report; with the proof if it has been made, and without plans where the answer is refused."""
@@ -567,7 +603,7 @@ class Workspace:
         try:
             proof = self._as_trained(self.proof(fits=fits, plans=plans), PROOF)
             records = self.records(proof)
-            return records, validate.judge(plans, fits.fits, records, kaplan=self.study.proof.kaplan) if len(records) == len(proof) else None, ""
+            return records, self._judge(fits, plans, records) if len(records) == len(proof) else None, ""
         except (ValidationError, DesignError) as error:
             return records, None, str(error)
 

@@ -1,9 +1,10 @@
 """The answer in words, for someone who has not read the paper; true also when the proof failed or was not made."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
-from isoflop import units
+from isoflop import units, validate
 from isoflop.fit import APPROACHES
 from isoflop.plan import Plan
 from isoflop.report import contenders
@@ -14,9 +15,6 @@ from isoflop.validate import OPTIMUM, OVERSIZED, Contender, Validation
 Part = tuple[str, bool]  # words, and whether they are stressed
 
 _WORDS = {2: "two", 3: "three"}
-# 90th percentile of Student's t for 1, 2, ... degrees of freedom, and of the normal distribution: NIST/SEMATECH e-Handbook, Sec. 1.3.6.7.2
-_STUDENT = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397, 1.383, 1.372)
-_NORMAL = 1.282
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,7 @@ class Answer:
     headline: tuple[Part, ...]
     expectation: str
     proof: tuple[str, ...]  # sentences
-    verdict: str  # "held" (inside the interval and not beaten), "missed", "unproved" (also: no interval to judge by) or "none"
+    verdict: str  # "held" (the claim holds), "missed" (outside the interval, or beaten by more than the noise), "unproved" (undecided) or "none"
     cautions: tuple[str, ...]
     glossary: tuple[tuple[str, str], ...]  # a word, what it means here
 
@@ -93,68 +91,77 @@ def _proof(results: Results) -> tuple[str, ...]:
         return ("The prediction has not been put to the proof yet: no model was trained at this budget.",)
     optimum = next((c for c in proof.contenders if c.label == OPTIMUM), None)
     rivals = sorted((c for c in proof.contenders if c is not optimum), key=lambda c: (c.label != OVERSIZED, c.label))
-    twins = (
+    same = (
         f"The {contenders.of(rival).words} was not trained by itself: its nearest real shape is that of the {contenders.of(other).words}."
         for rival, other in proof.same_as.items()
     )
-    return (_prediction(proof, optimum), *(_against(results, optimum, c) for c in rivals if optimum), *twins)
+    late = () if proof.claimed else ("No forecast was on record before the proof was trained: the one judged here was made from the sweep afterwards.",)
+    return (_prediction(results, proof, optimum), *(_against(results, proof, optimum, c) for c in rivals if optimum), *same, *late)
 
 
-def _prediction(proof: Validation, optimum: Contender | None) -> str:
+def _prediction(results: Results, proof: Validation, optimum: Contender | None) -> str:
     real = f", {units.count(optimum.record.params.total)} parameters on {units.count(optimum.record.tokens)} tokens," if optimum else ""
     words = f"We trained the nearest real shape{real} and measured {nats(proof.observed)}. "
-    if not _judged(proof):
+    ends = between(*proof.interval)
+    if not ends:
         return words + "There is no interval to judge that by."
-    if proof.inside:
-        return words + "The prediction held: the measurement lies in the interval."
-    side = "above" if proof.observed > proof.interval[1] else "below"
-    return words + f"The prediction missed: that is {side} the interval, {100 * abs(proof.error):.1f} % from the expected loss."
+    if not proof.inside:
+        side = "above" if proof.observed > proof.interval[1] else "below"
+        return words + f"The prediction missed: that is {side} the interval, {100 * abs(proof.error):.1f} % from the expected loss."
+    if not _judged(results, proof):
+        middle = nats(_spread(results, proof))
+        why = f"but it is no narrower than the middle 80 % of the sweep's losses ({middle}), so it says nothing, and nothing is proved."
+        return words + f"That lies in the interval {ends}, {why}"
+    return words + f"The predicted loss held: the measurement lies in the interval {ends}."
 
 
-def _against(results: Results, optimum: Contender, rival: Contender) -> str:
+def _against(results: Results, proof: Validation, optimum: Contender, rival: Contender) -> str:
     name = contenders.of(rival.label).words
     if rival.record.loss is None:
         return f"The {name} gave no loss to compare with: it {rival.record.status} ({rival.record.reason})."
     times = rival.record.params.count(results.runs.convention) / optimum.record.params.count(results.runs.convention)
     size = f"{times:.1f} times larger" if times >= 1 else f"{1 / times:.1f} times smaller"
-    rival_words = f"the {name}, {size} and trained on {units.count(rival.record.tokens)} tokens with the same compute"
-    margin = rival.record.loss - (optimum.record.loss or math.nan)
-    by_chance = _by_chance(results)
-    if abs(margin) < by_chance:
-        return (
-            f"Against {rival_words}, it is a draw at the 80 % level: they differ by {abs(margin):.3f} nats per token, and two runs that differ in their seed "
-            f"alone by up to {by_chance:.3f}."
-        )
-    if margin > 0:
-        return f"It beat {rival_words}, by {margin:.3f} nats per token."
-    return f"It lost to {rival_words}, by {-margin:.3f} nats per token: the predicted optimum was not the best size here."
+    shape = f"{size} and trained on {units.count(rival.record.tokens)} tokens with the same compute"
+    lead = proof.lead(rival)
+    better, worse = sorted((proof.observed, rival.record.loss))
+    if lead == 0:
+        return f"The predicted optimum and the {name}, {shape}, have the same loss: {nats(better)} nats per token."
+    lower = f"{nats(better)} against {nats(worse)} nats per token, {abs(lead):.3f} ({100 * abs(lead) / worse:.1f} %) lower"
+    if lead > 0:
+        return f"The predicted optimum was better than the {name}, {shape}: {lower}. {_noise(proof, lead)}"
+    return f"The {name}, {shape}, was better than the predicted optimum: {lower}. {_noise(proof, lead)}"
+
+
+def _noise(proof: Validation, lead: float) -> str:
+    """Return whether a difference is larger than the noise, and what follows."""
+    if not math.isfinite(proof.chance):
+        return "How much of that is noise is not known, for no seed was repeated."
+    seeds = f"two runs that differ in their seed alone differ by up to {proof.chance:.3f} in four of five cases"
+    if not proof.beyond_noise(lead):
+        return f"That is within the noise ({seeds}), so it does not show which size is better."
+    return f"That is more than the noise: {seeds}." + (" The predicted optimum was not the best size here." if lead < 0 else "")
 
 
 def _verdict(results: Results) -> str:
     proof = results.validation
     if proof is None:
         return "unproved"
-    if any(c.record.loss is not None and c.record.loss < proof.observed - _by_chance(results) for c in proof.contenders):
+    if proof.beaten:
         return "missed"
-    if not _judged(proof):
+    if not (_judged(results, proof) or (between(*proof.interval) and not proof.inside)):
         return "unproved"
-    return "held" if proof.inside else "missed"
+    if not proof.inside:
+        return "missed"
+    return "held" if proof.won else "unproved"
 
 
-def _judged(proof: Validation) -> bool:
-    """Whether there is an interval to judge by."""
-    return all(math.isfinite(edge) for edge in proof.interval)
+def _spread(results: Results, proof: Validation) -> float:
+    return proof.spread if math.isfinite(proof.spread) else validate.spread(results.runs.loss)
 
 
-def _by_chance(results: Results) -> float:
-    """What two runs that differ in their seed alone differ by at most, four times in five; nats per token, 0 where the noise is not known.
-
-    By Student's t, for the noise itself was measured with few seeds.
-    """
-    freedom = results.noise_freedom
-    if not (freedom and math.isfinite(results.noise)):
-        return 0.0
-    return (_STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _NORMAL) * math.sqrt(2) * results.noise
+def _judged(results: Results, proof: Validation) -> bool:
+    """Return whether there is an interval that says something."""
+    return dataclasses.replace(proof, spread=_spread(results, proof)).informative
 
 
 def _glossary(results: Results) -> tuple[tuple[str, str], ...]:

@@ -245,7 +245,7 @@ def plans_json(plans: Iterable[Plan]) -> list[dict[str, object]]:
 
 
 def validation_json(validation: Validation) -> dict[str, object]:
-    """The proof: predicted and measured loss, and the models in order of loss."""
+    """Return the proof: predicted and measured loss, whether the claim holds, and the models in order of loss."""
     return {
         "flops": validation.flops,
         "reach": validation.reach,
@@ -253,9 +253,17 @@ def validation_json(validation: Validation) -> dict[str, object]:
         "predicted_by": validation.predicted_by,
         "interval": values(validation.interval),
         "observed": validation.observed,
+        "claimed": validation.claimed,
         "inside": validation.inside,
+        "informative": validation.informative,
+        "sweep_spread": values(validation.spread),
+        "holds": validation.holds,
+        "noise": values(validation.chance),
         "winner": validation.winner,
         "won": validation.won,
         "same_as": dict(validation.same_as),
-        "contenders": [{"label": c.label, "predicted": values(c.predicted), **row(c.record.spec, c.record)} for c in validation.contenders],
+        "contenders": [
+            {"label": c.label, "predicted": values(c.predicted), "lead_of_optimum": values(validation.lead(c)), **row(c.record.spec, c.record)}
+            for c in validation.contenders
+        ],
     }

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from isoflop import design, units
 from isoflop.arch import Shape
 from isoflop.design import Text
 from isoflop.errors import ValidationError
+from isoflop.fit import _student
 from isoflop.fit.result import Fit
 from isoflop.plan import Plan
 from isoflop.plan.allocation import By
@@ -18,6 +22,7 @@ from isoflop.runs import RunRecord, RunSpec
 from isoflop.study import Study
 
 Interval = tuple[float, float]
+LEVEL = 0.8  # of every interval, and of the noise
 OPTIMUM, OVERSIZED, KAPLAN = "chinchilla", "gopher", "kaplan"
 
 
@@ -32,7 +37,7 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What the proof showed."""
+    """The models of a proof, measured against the forecast that was claimed."""
 
     flops: float
     reach: float  # the budget over the largest budget fitted
@@ -43,6 +48,9 @@ class Validation:
     interval: Interval  # 10th to 90th percentile, for one new run
     observed: float
     same_as: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # a rival without a run of its own -> who has its shape
+    spread: float = math.nan  # width of the middle 80 % of the sweep's losses, nats per token; NaN if not known
+    chance: float = math.nan  # what two runs that differ in their seed alone differ by at most, in four of five cases; NaN if no seed was repeated
+    claimed: bool = True  # the forecast was on record before the proof was trained
 
     @property
     def error(self) -> float:
@@ -55,8 +63,33 @@ class Validation:
         return self.interval[0] <= self.observed <= self.interval[1]
 
     @property
+    def informative(self) -> bool:
+        """Whether the interval says something: it is narrower than the middle of the sweep's losses, which anyone would have guessed."""
+        width = self.interval[1] - self.interval[0]
+        return math.isfinite(width) and not width >= self.spread
+
+    @property
     def winner(self) -> str:
+        """The model with the lowest loss."""
         return self.contenders[0].label
+
+    def lead(self, rival: Contender) -> float:
+        """Return how much lower the loss of the optimum is than a rival's, in nats per token; negative where the rival is better, NaN without a loss."""
+        return math.nan if rival.record.loss is None else rival.record.loss - self.observed
+
+    def beyond_noise(self, lead: float) -> bool:
+        """Return whether a difference is larger than the noise; where the noise is not known, every difference counts."""
+        return abs(lead) > 0 and not abs(lead) <= self.chance
+
+    @property
+    def beaten(self) -> bool:
+        """Whether a rival is better than the optimum by more than the noise."""
+        return any(self.lead(rival) < 0 and self.beyond_noise(self.lead(rival)) for rival in self.contenders)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim holds: the measured loss lies in an interval that says something, and no model is better than the predicted optimum."""
+        return self.informative and self.inside and self.won
 
     @property
     def won(self) -> bool:
@@ -102,14 +135,24 @@ def specs(plans: Sequence[Plan], fits: Sequence[Fit], *, study: Study, text: Tex
     return tuple(design.spec(study, text, shape=shape, budget=study.target, group="proof", seed=study.seed, label=label) for label, shape in shapes.items())
 
 
-def judge(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRecord], *, kaplan: bool = False) -> Validation:
-    """Score the prediction and name the winner.
+def judge(
+    plans: Sequence[Plan],
+    fits: Sequence[Fit],
+    records: Sequence[RunRecord],
+    *,
+    kaplan: bool = False,
+    losses: Sequence[float] | NDArray[np.float64] = (),
+    claimed: bool = True,
+) -> Validation:
+    """Score the claimed forecast and name the winner.
 
     Args:
-        plans: Of the target budget, by every approach.
+        plans: Plans for the target budget, by every approach; or the one that was claimed.
         fits: The same approaches.
-        records: Of the runs that `specs` gave, all finished.
+        records: Records of the runs that `specs` gave, all finished.
         kaplan: Whether the study asked for Kaplan's size too.
+        losses: Losses of the sweep's runs, whose spread an interval is held against.
+        claimed: Whether the forecast was on record before these runs were trained.
 
     Raises:
         ValidationError: The optimum was not trained, or diverged.
@@ -130,7 +173,31 @@ def judge(plans: Sequence[Plan], fits: Sequence[Fit], records: Sequence[RunRecor
         interval=plan.loss_interval,
         observed=optimum.loss,
         same_as=_same_as(plans, fits, records) if kaplan else {},
+        spread=spread(losses),
+        chance=chance(fits[0].noise, fits[0].noise_freedom) if fits else math.nan,
+        claimed=claimed,
     )
+
+
+def spread(losses: Sequence[float] | NDArray[np.float64]) -> float:
+    """Return the width of the middle 80 % of some losses, which is what an 80 % interval of nothing but them would be; NaN of none."""
+    values = np.asarray(losses, dtype=float)
+    if not values.size:
+        return math.nan
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(high - low)
+
+
+def chance(noise: float, freedom: int) -> float:
+    """Return what two runs that differ in their seed alone differ by at most, in four of five cases; NaN where no seed was repeated.
+
+    By Student's t, for the noise itself was measured with few seeds.
+
+    Args:
+        noise: Standard deviation of the loss between seeds, nats per token.
+        freedom: Degrees of freedom that it was measured with.
+    """
+    return _student.quantile(LEVEL, freedom) * math.sqrt(2) * noise if freedom and math.isfinite(noise) else math.nan
 
 
 def _contender(record: RunRecord, fits: Sequence[Fit]) -> Contender:
