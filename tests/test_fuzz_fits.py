@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fuzz import answer_or_error, examples
 from isoflop import fit, workspace
+from isoflop.fit import answers
 from isoflop.fit.account import Account
 from isoflop.fit.saved import Saved
 from isoflop.laws.chinchilla import Chinchilla
@@ -49,9 +50,11 @@ def shown(found: fit.Fits, runs: Runs, flops: float) -> None:
     tables.account(account, found)
     tables.exponents(found, level=0.8)
     tables.holdout(found)
-    outlook.predictions(found, flops, level=0.8)
-    outlook.words(found, flops, level=0.8)
-    export.found_json(found, account, flops, level=0.8)
+    for extrapolate in (False, True):
+        answer = answers.answer(found, flops, extrapolate=extrapolate)
+        outlook.predictions(found, answer)
+        outlook.words(found, answer)
+        export.found_json(found, account, answer)
     for entry in found:
         entry.interval(lambda law: law.a, level=0.8)
     planning.plan(question.answer(workspace.ask(Saved(fits=found, account=account), Request(flops=repr(flops), extrapolate=True))))

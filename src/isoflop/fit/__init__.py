@@ -9,6 +9,7 @@ import numpy as np
 from isoflop import _registry, units
 from isoflop.errors import FitError
 from isoflop.fit import _bootstrap, _checks, _forms, _outliers, _reasons, envelope, isoflop, parametric
+from isoflop.fit._overflow import unwarned
 from isoflop.fit.choices import Choices
 from isoflop.fit.forecast import Blend, Forecast, Member, Prediction, combine, has_optimum, of_loss, of_size, weigh
 from isoflop.fit.holdout import FARTHEST, Holdout, Trial, hold_out
@@ -75,6 +76,7 @@ class Fits:
         return len(self.fits)
 
 
+@unwarned
 def fit(
     runs: Runs,
     *,
@@ -106,6 +108,7 @@ def fit(
     return _told(choices.make(sound, approach, resamples=resamples, seed=seed), runs, aside)
 
 
+@unwarned
 def fit_all(
     runs: Runs,
     *,

@@ -31,9 +31,13 @@ class Decay(NamedTuple):
 
 
 def power_laws(c0: float, params: Line, tokens: Line, decay: Decay) -> tuple[PowerLaw, ...]:
-    """One law a row; the lines are of log params and log tokens in log(C / c0)."""
-    columns = (np.exp(params.middle), np.exp(tokens.middle), params.slope, tokens.slope, *decay)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
+    """Return a law for each row whose constants are numbers; the lines are of log params and log tokens in log(C / c0).
+
+    A resample of three noisy budgets may put an optimum at e**1000 params, which is no law.
+    """
+    columns = np.array([np.exp(params.middle), np.exp(tokens.middle), params.slope, tokens.slope, *decay])
+    numbers = (columns[:2] > 0).all(axis=0) & np.isfinite(columns[:2]).all(axis=0) & ~np.isinf(columns).any(axis=0)
+    rows = columns[:, numbers].T.tolist()
     return tuple(PowerLaw(c0=c0, n0=n0, d0=d0, a=a, b=b, E=E, k=k, g=g) for n0, d0, a, b, E, k, g in rows)
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from isoflop import units
 from isoflop.fit._estimators import DELTA
+from isoflop.fit._overflow import unwarned
 from isoflop.fit._problem import Problem, problem, solve, without
 from isoflop.fit.result import Fit
 from isoflop.laws import Law
@@ -35,6 +36,7 @@ class Influence:
     warnings: tuple[str, ...]
 
 
+@unwarned
 def influence(runs: Runs, fit: Fit, *, estimator: str = "huber", delta: float = DELTA) -> Influence:
     """Fit anew without each run in turn.
 
@@ -57,11 +59,11 @@ def held_against(runs: Runs, asked: Problem, theta: Floats, resamples: tuple[Law
     law = asked.law(theta)
     a, params_opt = np.full(len(runs), np.nan), np.full(len(runs), np.nan)
     a[asked.order[which]] = [each.a - law.a for each in others]
-    here = float(law.optimum(largest).params)
-    params_opt[asked.order[which]] = [float(each.optimum(largest).params) / here - 1 for each in others]
-    return Influence(
-        a=a, params_opt=params_opt, warnings=_warning(runs, params_opt, largest, [float(each.optimum(largest).params) / here for each in resamples])
-    )
+    here = law.optimum(largest).params
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # an optimum of no params, or of infinitely many, is refused where it is printed
+        params_opt[asked.order[which]] = np.array([each.optimum(largest).params for each in others]) / here - 1
+        resampled = np.array([each.optimum(largest).params for each in resamples]) / here
+    return Influence(a=a, params_opt=params_opt, warnings=_warning(runs, params_opt, largest, resampled[np.isfinite(resampled)]))
 
 
 def _candidates(asked: Problem, theta: Floats) -> NDArray[np.intp]:
@@ -73,12 +75,12 @@ def _candidates(asked: Problem, theta: Floats) -> NDArray[np.intp]:
     return np.sort(np.argsort(-size, kind="stable")[:MOST])
 
 
-def _warning(runs: Runs, shift: Floats, flops: float, resampled: list[float]) -> tuple[str, ...]:
-    if not resampled:
+def _warning(runs: Runs, shift: Floats, flops: float, resampled: Floats) -> tuple[str, ...]:
+    if not resampled.size:
         return ()
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     limit = max(NOTABLE, float(high - low) / 2)
-    moved = np.flatnonzero(np.nan_to_num(np.abs(shift)) > limit)
+    moved = np.flatnonzero(np.abs(np.where(np.isfinite(shift), shift, 0.0)) > limit)
     if not moved.size:
         return ()
     shown = "; ".join(f"without {runs.ids[i]} it is {100 * shift[i]:+.0f} %" for i in moved[np.argsort(-np.abs(shift[moved]))][:NAMED])

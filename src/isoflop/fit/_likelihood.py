@@ -11,6 +11,7 @@ from isoflop import _registry
 from isoflop.errors import FitError
 from isoflop.fit import _solver, _student
 from isoflop.fit._estimators import DELTA
+from isoflop.fit._overflow import unwarned
 from isoflop.fit._problem import Problem, problem, solve
 from isoflop.fit._solver import Derivatives
 from isoflop.fit.result import Fit
@@ -29,6 +30,7 @@ WIDER = 6.0  # times, where the cut is not reached
 WITHIN = 0.8  # deviations about zero in which the density of residuals is counted; Huber's delta is often too narrow to count in (assumption)
 
 
+@unwarned
 def profile(
     runs: Runs, fit: Fit, quantity: str, *, level: float = 0.8, flops: float | None = None, estimator: str = "huber", delta: float = DELTA
 ) -> tuple[float, float]:

@@ -40,8 +40,20 @@ class Minima(NamedTuple):
     seed: int
 
 
+def law(frontier: Frontier, weights: Floats) -> PowerLaw:
+    """Return the law through minima.
+
+    Raises:
+        FitError: Its constants are no numbers.
+    """
+    found = laws(frontier, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None], weights)
+    if not found:
+        raise FitError("the optima of the budgets lie so far apart that no power law goes through them. Check the losses and the budgets.")
+    return found[0]
+
+
 def laws(frontier: Frontier, log_params: Floats, log_tokens: Floats, loss: Floats, weights: Floats) -> tuple[PowerLaw, ...]:
-    """A law for each row of minima (rows, budgets), with weights (rows, budgets) or (budgets,) for the exponents."""
+    """Return a law for each row of minima that determines one: (rows, budgets), with weights (rows, budgets) or (budgets,) for the exponents."""
     flops = frontier.flops
     c0 = float(np.exp(np.log(flops).mean()))
     x = np.log(flops / c0)
@@ -62,8 +74,7 @@ def weights(fitted: Method, which: tuple[int, ...], frontier: Frontier, noise: f
         return equal
     seeds = [fitted.valleys[i].seeds[fitted.used[i]] for i in which]
     variance = noise**2 * np.array([float(np.sum(pull**2 / k)) for pull, k in zip(pulls, seeds, strict=True) if pull is not None])
-    line = laws(frontier, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None], equal)[0]
-    scatter = np.log(frontier.params / line.optimum(frontier.flops).params)
+    scatter = np.log(frontier.params / law(frontier, equal).optimum(frontier.flops).params)
     beyond = max(0.0, float(scatter @ scatter) / (len(which) - 2) - float(variance.mean()))
     inverse = 1 / (variance + beyond)
     return np.asarray(inverse / inverse.mean())

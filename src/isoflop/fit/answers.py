@@ -8,6 +8,7 @@ import numpy as np
 from isoflop import units
 from isoflop.errors import ExtrapolationError, FitError, RefusedError
 from isoflop.fit import Fit, Fits, Prediction, refusals
+from isoflop.fit._overflow import unwarned
 from isoflop.fit.refusals import Refusal
 
 LEVEL = 0.8  # from the 10th to the 90th percentile, as in Hoffmann et al. 2022, Table 2
@@ -53,6 +54,7 @@ class Answer:
         raise RefusedError(f"there is no answer for {units.flops(self.prediction.flops)} FLOPs. {message}", reasons=self.reasons, estimate=self.prediction)
 
 
+@unwarned
 def answer(fits: Fits, flops: float, *, level: float = LEVEL, extrapolate: bool = False) -> Answer:
     """Return what fits say of a budget: by the forecast of them all; else by the fit whose size is the middle one, so that none that goes astray decides.
 

@@ -9,6 +9,7 @@ from isoflop import _registry
 from isoflop.errors import FitError
 from isoflop.fit import _bootstrap, _checks, _curves, _frontier
 from isoflop.fit._hull import Hull
+from isoflop.fit._overflow import unwarned
 from isoflop.fit._race import FEWEST_SIZES, FLOP_VALUES, LAST, Race
 from isoflop.fit.result import Fit, Frontier, Status, thinned
 from isoflop.laws.powerlaw import PowerLaw
@@ -28,6 +29,7 @@ HALF = 0.5  # of the resamples must determine a law; assumption
 FEWEST_SPAN = 2.0  # of compute between the first and the last optimum
 
 
+@unwarned
 def fit(runs: Runs, *, rule: str = "finished", resamples: int = _bootstrap.RESAMPLES, seed: int = 0) -> Fit:
     """Fit N_opt ~ C**a and D_opt ~ C**b through the best runs of all curves, by unweighted least squares in logs.
 
@@ -68,7 +70,9 @@ def fit(runs: Runs, *, rule: str = "finished", resamples: int = _bootstrap.RESAM
     field = _field(whole, rule)
     best = _picked(whole, field, np.ones((1, len(whole))))
     _refuse(whole, rule, best)
-    law = _laws(best)[0]
+    law = next(iter(_laws(best)), None)
+    if law is None:
+        raise FitError("the best runs lie so far apart that no power law goes through them. Check the losses and the budgets.")
     laws = _drawn(whole, field, resamples=resamples, seed=seed)
     frontier = _optima(best)
     winners = np.unique(best.run[0, best.kept[0]])

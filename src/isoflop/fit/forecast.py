@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from isoflop.errors import FitError
 from isoflop.fit import _student
+from isoflop.fit._overflow import unwarned
 from isoflop.fit.holdout import Holdout, Trial
 from isoflop.fit.result import Fit
 from isoflop.laws import Law
@@ -57,6 +58,7 @@ class Blend:
     drift: float  # standard deviation of the quantity's log for each e-fold beyond the data, over what noise explains
     why: str  # what was chosen, and by what
 
+    @unwarned
     def centre(self, quantity: str, flops: Floats) -> Floats:
         """The mean of the members at many budgets; NaN where none of them says anything."""
         weights = np.array([m.weight for m in self.members]).reshape(-1, *[1] * flops.ndim)
@@ -65,6 +67,7 @@ class Blend:
         total = (weights * known).sum(axis=0)
         return np.asarray(np.exp((weights * np.where(known, logs, 0.0)).sum(axis=0) / np.where(total > 0, total, np.nan)))
 
+    @unwarned
     def at(self, quantity: str, flops: float, *, level: float, far: float, freedom: float, noise: float) -> tuple[float, Interval]:
         """The mean of the members, and its interval: each side the members' own, the noise of a new run and the drift, in quadrature.
 
@@ -87,8 +90,7 @@ class Blend:
         apart = math.sqrt(float(weights @ (centres - middle) ** 2))
         wider = math.hypot(_student.quantile(level, freedom) * max(self.drift * far, apart), _student.quantile(level, math.inf) * noise)
         low, high = np.hypot(own, wider)
-        with np.errstate(over="ignore"):  # an end beyond all numbers is infinite
-            ends = np.exp([middle - low, middle + high])
+        ends = np.exp([middle - low, middle + high])  # one beyond all numbers is infinite
         return math.exp(middle), (float(ends[0]), float(ends[1]))
 
 
@@ -115,6 +117,7 @@ class Forecast:
         unsure = [m.name for m in self.loss.members if not m.fit.resamples]
         return said + (f"; the interval lacks what the data leave open, for {' and '.join(unsure)} has no resamples" if unsure else "")
 
+    @unwarned
     def at(self, flops: float, *, level: float = 0.8) -> Prediction:
         """What to expect at a budget in FLOPs."""
         reach = flops / max(m.fit.reach_flops for m in self.loss.members)

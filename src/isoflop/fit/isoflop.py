@@ -14,6 +14,7 @@ from isoflop import _registry, units
 from isoflop.errors import FitError
 from isoflop.fit import _additive, _akima, _bootstrap, _checks, _evidence, _profile, _redraw
 from isoflop.fit._evidence import Evidence
+from isoflop.fit._overflow import unwarned
 from isoflop.fit._redraw import FEWEST_BUDGETS, Minima
 from isoflop.fit._valley import Floor, Method, Valley, drawn, log_tokens, profiled, valleys
 from isoflop.fit.result import Fit, Frontier, Profile, Status, thinned
@@ -46,6 +47,7 @@ INTERVALS: Mapping[str, str] = {
 }
 
 
+@unwarned
 def fit(
     runs: Runs,
     *,
@@ -113,7 +115,7 @@ def _minima(runs: Runs, choice: _Choice, window: float, *, resamples: int, seed:
 
 def _told(runs: Runs, minima: Minima, drawn: tuple[PowerLaw, ...], *, estimator: str, intervals_by: str) -> Fit:
     frontier = minima.frontier
-    law = _redraw.laws(frontier, np.log(frontier.params)[None], np.log(frontier.tokens)[None], frontier.loss[None], minima.weights)[0]
+    law = _redraw.law(frontier, minima.weights)
     profiles = _profiles(minima)
     lost = minima.resamples - len(drawn) if drawn else 0  # none is drawn where nothing shows the noise
     return Fit(

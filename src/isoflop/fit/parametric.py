@@ -11,6 +11,7 @@ from isoflop.fit._estimators import DELTA, ESTIMATORS
 from isoflop.fit._forms import LAWS
 from isoflop.fit._influence import Influence, held_against, influence
 from isoflop.fit._likelihood import profile
+from isoflop.fit._overflow import unwarned
 from isoflop.fit._problem import Optimum, Problem, cost_of, improved, problem, refit, solve
 from isoflop.fit._starts import spread
 from isoflop.fit.result import Fit, Frontier, Status
@@ -29,6 +30,7 @@ UNTOLD = 1e-11  # share of the least told direction of unknowns in the best told
 COST_MISFIT = 0.1  # assumption: a tenth of the FLOPs moves N_opt by about a twentieth
 
 
+@unwarned
 def fit(
     runs: Runs,
     *,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from isoflop.arch import Convention
 from isoflop.errors import FitError
+from isoflop.fit._overflow import unwarned
 from isoflop.laws import Law
 from isoflop.runs import NATS, Dropped
 
@@ -98,6 +99,7 @@ class Fit:
         """The law's name in the menu of laws: "chinchilla", "powerlaw"."""
         return type(self.law).__module__.rpartition(".")[2]
 
+    @unwarned
     def interval(self, quantity: Callable[[Law], float], *, level: float = 0.8) -> tuple[float, float]:
         """Percentile interval over the resamples, of any quantity of the law; 0.8 is the paper's 10th to 90th percentile (Table 2).
 
@@ -119,6 +121,7 @@ class Fit:
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="weibull")
         return (float(low), float(high))
 
+    @unwarned
     def prediction_interval(self, flops: float, *, level: float = 0.8) -> tuple[float, float]:
         """Interval for the loss of one new run at the optimum of a budget: resamples, each with a residual of its own drawn from the fit's.
 
@@ -137,8 +140,7 @@ class Fit:
         if residuals.size > MOST_ERRORS:  # their quantiles say as much, and memory does not grow with the runs
             residuals = np.quantile(residuals, (np.arange(MOST_ERRORS) + 0.5) / MOST_ERRORS)
         errors = (residuals - np.median(residuals)) * grown
-        with np.errstate(over="ignore", invalid="ignore"):  # an error of hundreds of e-folds is an infinite end of the interval
-            spread = (losses[:, None] * np.exp(errors)[None, :]).ravel()
+        spread = (losses[:, None] * np.exp(errors)[None, :]).ravel()  # an error of hundreds of e-folds makes an infinite end of the interval
         tail = ((1 - level) / 2 * (losses.size + 1) - 0.5) / losses.size  # as of `interval`: there are only as many laws, however often each is spread
         low, high = np.quantile(spread, [tail, 1 - tail])
         return (float(low), float(high))

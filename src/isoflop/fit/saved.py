@@ -11,8 +11,6 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from isoflop.errors import FitError, UsageError
 from isoflop.fit import Fit, Fits, _codec
 from isoflop.fit.account import Account
@@ -80,14 +78,15 @@ def _saved(exact: Mapping[str, object]) -> Saved:
 
 
 def _check_law(fit: Fit, where: str) -> None:
-    """Constants that are numbers each may give none together."""
+    """Refuse constants that are numbers each and give none together."""
     try:
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
-            fit.law.optimum(fit.reach_flops)
+        best = fit.law.optimum(fit.reach_flops)
     except FitError:  # no optimum there, which a plan says in its own words
-        pass
+        return
     except ArithmeticError:
-        raise UsageError(f"{where} gives no number for its own largest run") from None
+        best = None
+    if best is None or not (0 < best.params < math.inf and 0 < best.tokens < math.inf) or math.isinf(best.loss):
+        raise UsageError(f"{where} gives no number for its own largest run")
 
 
 def _exact(text: str) -> Mapping[str, object]:

@@ -30,10 +30,12 @@ class Cost:
     def __post_init__(self) -> None:
         _checks.constants(self, positive=("scale", "power"))
 
+    @_checks.to_its_limits
     def flops(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
         """Training FLOPs; broadcasts."""
         return np.asarray(self.scale * np.asarray(params, dtype=float) ** self.power * np.asarray(tokens, dtype=float))
 
+    @_checks.to_its_limits
     def tokens(self, params: ArrayLike, flops: ArrayLike) -> Floats:
         """Tokens that a budget pays for at a size; broadcasts."""
         return np.asarray(np.asarray(flops, dtype=float) / (self.scale * np.asarray(params, dtype=float) ** self.power))
@@ -141,6 +143,7 @@ def params_for(law: Law, tokens: ArrayLike, loss: ArrayLike) -> Floats:
     return _first(lambda log_N: _above(law.loss(np.exp(log_N), D), L, floor), D.shape)
 
 
+@_checks.to_its_limits
 def exponents(law: Law, flops: ArrayLike) -> tuple[Floats, Floats]:
     """The exponents a and b at a budget: slopes of log N_opt and log D_opt in log C, to nine digits; broadcasts.
 

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from isoflop.errors import UsageError
 
 Floats = NDArray[np.float64]
+# Far outside its data a law gives zero, infinity or NaN, as its formula says. That is an answer, and whoever prints it decides; NumPy need not warn of it.
+to_its_limits = np.errstate(over="ignore", divide="ignore", invalid="ignore")
 
 
 def constants(law: object, *, positive: Iterable[str] = (), from_zero: Iterable[str] = ()) -> None:

@@ -39,12 +39,14 @@ class Chinchilla:
         """Exponent of D_opt ~ C**b; 1 - a where C = 6ND."""
         return self.alpha / (self.alpha + self.cost.power * self.beta)
 
+    @_checks.to_its_limits
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
         """Loss in nats per token; broadcasts; either may be infinite. Without end of params E + B / D**beta is left, which no model of D tokens beats."""
         N, D = _checks.extent(params, "params"), _checks.extent(tokens, "tokens")
         with np.errstate(over="ignore", divide="ignore"):  # a term of infinite params or tokens is 0, of none infinite
             return np.asarray(self.E + self.A / N**self.alpha + self.B / D**self.beta)
 
+    @_checks.to_its_limits
     def optimum(self, flops: ArrayLike) -> Allocation:
         """Params and tokens of least loss where C = scale * N**p * D; broadcasts.
 

@@ -51,6 +51,7 @@ class DataConstrained:
         """Exponent of D_opt ~ C**b; NaN where tokens are limited."""
         return self.alpha / (self.alpha + self.cost.power * self.beta) if math.isinf(self.unique_tokens) else math.nan
 
+    @_checks.to_its_limits
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
         """Loss in nats per token; broadcasts; either may be infinite."""
         N, D = _checks.extent(params, "params"), _checks.extent(tokens, "tokens")
@@ -59,6 +60,7 @@ class DataConstrained:
             worth_N = _worth(N, np.minimum(N, np.exp(self._log_params_for(np.log(unique)))), self.R_N)
             return np.asarray(self.E + self.A / worth_N**self.alpha + self.B / _worth(D, unique, self.R_D) ** self.beta)
 
+    @_checks.to_its_limits
     def optimum(self, flops: ArrayLike) -> Allocation:
         """Params and tokens of least loss where C = scale * N**p * D; broadcasts.
 

@@ -60,6 +60,7 @@ class Farseer:
         """NaN: it changes along the frontier."""
         return math.nan
 
+    @_checks.to_its_limits
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
         """Loss in nats per token; broadcasts; either may be infinite (where both are, the tokens first)."""
         N, D = _checks.extent(params, "params"), _checks.extent(tokens, "tokens")
@@ -68,6 +69,7 @@ class Farseer:
             log_first, log_second = self._log_terms(log_N, np.where(np.isposinf(D), 0.0, log_D))
             return np.asarray(np.exp(log_first) + np.where(np.isposinf(D), 0.0, np.exp(log_second)))
 
+    @_checks.to_its_limits
     def optimum(self, flops: ArrayLike) -> Allocation:
         """Params and tokens of the first minimum of the loss where C = scale * N**p * D, from small models on; broadcasts.
 

@@ -41,6 +41,7 @@ class Kaplan:
         """Exponent of D_opt ~ C**b; 1 - a where C = 6ND."""
         return self.alpha_N / (self.alpha_N + self.cost.power * self.alpha_D)
 
+    @_checks.to_its_limits
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
         """Loss in nats per token; broadcasts; either may be infinite. Without end of params (Dc / D)**alpha_D is left."""
         N, D = _checks.extent(params, "params"), _checks.extent(tokens, "tokens")
@@ -50,6 +51,7 @@ class Kaplan:
             bracket = np.logaddexp(x * (math.log(self.Nc) - np.log(N)), math.log(self.Dc) - np.log(D))
             return np.asarray(np.exp(self.alpha_D * bracket))
 
+    @_checks.to_its_limits
     def optimum(self, flops: ArrayLike) -> Allocation:
         """Params and tokens of least loss where C = scale * N**p * D; broadcasts.
 

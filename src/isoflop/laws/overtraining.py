@@ -49,6 +49,7 @@ class Overtraining:
         """The best M, the same at every budget."""
         return float((self.under / self.over) ** (0.5 / self.eta))
 
+    @_checks.to_its_limits
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:
         """Loss in nats per token; broadcasts; either may be infinite."""
         N, D = _checks.extent(params, "params"), _checks.extent(tokens, "tokens")
@@ -56,6 +57,7 @@ class Overtraining:
         with np.errstate(over="ignore", divide="ignore"):
             return np.asarray(self.E + at_one * (self.over / N ** (2 * self.eta) + self.under / D ** (2 * self.eta)))
 
+    @_checks.to_its_limits
     def optimum(self, flops: ArrayLike) -> Allocation:
         """Params and tokens of least loss: both bracketed terms are equal there; broadcasts.
 

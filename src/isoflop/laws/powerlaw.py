@@ -60,6 +60,7 @@ class PowerLaw:
         ends = sorted((-self.a / self.curvature, self.b / self.curvature))
         return ends[0], ends[1]
 
+    @_checks.to_its_limits
     def loss(self, params: ArrayLike, tokens: ArrayLike) -> Floats:  # noqa: ARG002 - as every law is asked
         """Never known: the law describes optima and no other model.
 
@@ -72,6 +73,7 @@ class PowerLaw:
         )
         raise FitError(msg)
 
+    @_checks.to_its_limits
     def optimum(self, flops: ArrayLike) -> Allocation:
         """Params, tokens and loss of the frontier; broadcasts.
 

@@ -14,7 +14,7 @@ from isoflop.fit.account import Account, groups
 from isoflop.published import kaplan
 from isoflop.report.table import DASH, Cell, Table, row, shown
 from isoflop.report.tables import NAMES
-from isoflop.runs import NATS, Dropped
+from isoflop.runs import NATS, Dropped, Floats
 
 MOST = 6  # reasons, runs or budgets that are named before the others are only counted
 REACHES = (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)  # how many times beyond the data: edges of the columns of errors (assumption: by doubling)
@@ -111,7 +111,18 @@ def _brief(by: str) -> str:
 def in_sample(fit: Fit) -> float:
     """Root mean square of observed over fitted loss, less one; NaN where nothing is fitted but the frontier."""
     residuals = fit.residuals[np.isfinite(fit.residuals)]
-    return float(np.sqrt(np.mean(np.expm1(residuals) ** 2))) if residuals.size else math.nan
+    return _root_mean_square(np.where(residuals > 700, np.inf, np.expm1(np.minimum(residuals, 700)))) if residuals.size else math.nan
+
+
+def _root_mean_square(errors: Floats) -> float:
+    """Return the root of the mean square; infinite where a square is."""
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(errors**2)))
+
+
+def _exp(logs: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.exp(logs))
 
 
 def _cells(trials: Sequence[Trial], columns: Iterable[Interval], error: Callable[[Sequence[Trial]], tuple[str, int]]) -> list[Cell]:
@@ -121,12 +132,12 @@ def _cells(trials: Sequence[Trial], columns: Iterable[Interval], error: Callable
 
 def _loss_error(trials: Sequence[Trial]) -> tuple[str, int]:
     found = np.array([t.error for t in trials if math.isfinite(t.error)])
-    return _percent(float(np.sqrt(np.mean(found**2)))) if found.size else DASH, found.size
+    return _percent(_root_mean_square(found)) if found.size else DASH, found.size
 
 
 def _size_error(trials: Sequence[Trial]) -> tuple[str, int]:
     factors = np.array([t.params_factor for t in trials if math.isfinite(t.params_factor) and t.params_factor > 0])
-    return f"{math.exp(np.sqrt(np.mean(np.log(factors) ** 2))):.2f}x" if factors.size else DASH, factors.size
+    return f"{_exp(_root_mean_square(np.log(factors))):.2f}x" if factors.size else DASH, factors.size
 
 
 def _percent(value: float) -> str:
