@@ -1,4 +1,4 @@
-"""A folder that is whole or not there: built aside under a lock, then renamed."""
+"""A folder that is whole or not there: built under another name and a lock, then renamed."""
 
 import fcntl
 import os
@@ -12,15 +12,15 @@ _LOCK = "lock"
 
 
 def is_there(folder: Path) -> bool:
-    """Whether anything is in the folder."""
+    """Return whether anything is in the folder."""
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path | None]:
-    """An empty folder to build in, which becomes `folder` at the end of the block; None if another process has built it by the time that ours may.
+    """Give an empty folder to build in, which becomes `folder` at the end of the block; None if another process has built it in the meantime.
 
-    The lock dies with its process, so what a killed one left is found unlocked and cleared. Nothing is left behind after an exception.
+    The system releases the lock when its process ends, so what a killed process left is found unlocked, and removed. An exception leaves nothing behind.
 
     Raises:
         OSError: The system refuses.

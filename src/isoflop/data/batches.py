@@ -45,7 +45,7 @@ class Batches:
         self._inputs_SBT = self._targets_SBT = torch.empty(0)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, int64, each of shape (batch // context, context); not to be written to."""
+        """Return inputs and targets, int64, each of shape (batch // context, context); not to be written to."""
         at, within = divmod(step, self._steps)
         if at != self._at:
             self._compute(at)
@@ -60,7 +60,7 @@ class Batches:
 
 
 def batch(corpus: Corpus, *, seed: int, step: int, batch: int, context: int) -> tuple[Tensor, Tensor]:
-    """One batch; `Batches` gives the same ones faster.
+    """Return one batch; `Batches` gives the same ones faster.
 
     Raises:
         CorpusError: As `Batches`.
@@ -70,7 +70,7 @@ def batch(corpus: Corpus, *, seed: int, step: int, batch: int, context: int) -> 
 
 
 def validation(corpus: Corpus, *, tokens: int, context: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets spread evenly over the validation set, int64, each of shape (tokens // context, context).
+    """Return inputs and targets spread evenly over the validation set, int64, each of shape (tokens // context, context).
 
     Raises:
         CorpusError: The validation set is shorter.

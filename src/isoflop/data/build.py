@@ -1,21 +1,16 @@
 """Sources -> a corpus in a folder: read once into a spool, then written as tokens in the order that the texts themselves decide."""
 
-import hashlib
 import json
-import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from isoflop.data import _aside, _decode, _stamps
+from isoflop.data import _aside, _decode, _shards, _stamps
 from isoflop.data import tokenizer as ids
 from isoflop.data.account import numbered, size
 from isoflop.data.corpus import META, Corpus, digest_of, load
@@ -348,11 +343,11 @@ def _write(read: Read, aside: Path, request: Request, *, vocab: int | None, repo
         tokenizer = ids.train(spooled.texts("train"), vocab=vocab, path=aside / ids.FILE)
         report("training the tokenizer", 1.0)
     tokens: dict[str, int] = {}
-    sha256: dict[str, str] = {ids.FILE: _finished(aside / ids.FILE)} if vocab is not None else {}
+    sha256: dict[str, str] = {ids.FILE: _shards.finished(aside / ids.FILE)} if vocab is not None else {}
     sides: tuple[Side, ...] = ("val", "train")
     for side in sides:
         path = aside / f"{side}.bin"
-        tokens[f"{side}_tokens"], sha256[path.name] = _shard(path, tokenizer.encode(_reported(spooled, side, report)))
+        tokens[f"{side}_tokens"], sha256[path.name] = _shards.write(path, tokenizer.encode(_reported(spooled, side, report)))
     spooled.path.unlink()
     corpus = Corpus(
         folder=aside,
@@ -383,24 +378,3 @@ def _reported(spooled: Documents, side: Side, report: Progress) -> Iterator[byte
         yield text
         written += len(text)
         report("writing tokens", written / spooled.size)
-
-
-def _shard(path: Path, blocks: Iterable[NDArray[np.unsignedinteger]]) -> tuple[int, str]:
-    """Write the blocks; return how many tokens they are, and their SHA-256."""
-    digest, tokens = hashlib.sha256(), 0
-    with path.open("wb") as file:
-        for block in blocks:
-            content = block.tobytes()
-            file.write(content)
-            digest.update(content)
-            tokens += block.size
-        file.flush()
-        os.fsync(file.fileno())
-    return tokens, digest.hexdigest()
-
-
-def _finished(path: Path) -> str:
-    """Make a file outlive a power cut; return its SHA-256."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()

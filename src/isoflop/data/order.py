@@ -20,7 +20,7 @@ _Words = NDArray[np.uint64]
 
 
 def windows(positions: Indices, *, n: int, seed: int) -> Indices:
-    """The windows at the given positions of an endless reading that sees each of n windows once an epoch.
+    """Return the windows at the given positions of an endless reading that sees each of n windows once an epoch.
 
     Args:
         positions: Shape (any,), from 0; position p is in epoch p // n.

@@ -21,7 +21,7 @@ _BATCH_BYTES = 1 << 22  # encoded at a time
 
 
 def dtype(vocab: int) -> np.dtype[np.unsignedinteger]:
-    """The smallest little-endian unsigned type that holds every id."""
+    """Return the smallest little-endian unsigned type that holds every id."""
     return np.dtype("u1" if vocab <= 1 << 8 else "<u2" if vocab <= 1 << 16 else "<u4")
 
 
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
     def vocab(self) -> int: ...
 
     def encode(self, texts: Iterable[bytes]) -> Iterator[NDArray[np.unsignedinteger]]:
-        """Ids of the documents, each followed by the separator, in blocks of one or more whole documents."""
+        """Yield the ids of the documents, each followed by the separator, in blocks of one or more whole documents."""
         ...
 
 
@@ -42,7 +42,7 @@ class Bytes:
     vocab = 256
 
     def encode(self, texts: Iterable[bytes]) -> Iterator[NDArray[np.unsignedinteger]]:
-        """As in `Tokenizer`."""
+        """Yield ids as `Tokenizer` says."""
         for text in texts:
             yield np.frombuffer(text + b"\0", dtype=np.uint8)
 
@@ -59,14 +59,14 @@ class Bpe:
         return int(self._model.get_vocab_size())
 
     def encode(self, texts: Iterable[bytes]) -> Iterator[NDArray[np.unsignedinteger]]:
-        """As in `Tokenizer`."""
+        """Yield ids as `Tokenizer` says."""
         for batch in _batches(texts):
             encodings = self._model.encode_batch_fast([text.decode() for text in batch])
             yield np.array([i for encoding in encodings for i in (*encoding.ids, SEPARATOR)], dtype=dtype(self.vocab))
 
 
 def check(name: str) -> int | None:
-    """The vocabulary that a tokenizer's name asks for, None for bytes.
+    """Return the vocabulary that a tokenizer's name says, None for bytes.
 
     Raises:
         UsageError: Not a tokenizer, or a vocabulary too small for BPE.
@@ -110,7 +110,7 @@ def train(texts: Iterable[bytes], *, vocab: int, path: Path) -> Bpe:
 
 
 def load(path: Path) -> Bpe:
-    """The tokenizer that `train` wrote, to encode or to print text with.
+    """Read the tokenizer that `train` wrote, to encode or to print text with.
 
     Raises:
         MissingExtraError: `tokenizers` is not installed.
@@ -123,7 +123,7 @@ def load(path: Path) -> Bpe:
 
 
 def byte_lengths(path: Path, vocab: int) -> NDArray[np.int64]:
-    """How many bytes of UTF-8 each id stands for, shape (vocab,); the separator stands for none.
+    """Return how many bytes of UTF-8 each id stands for, shape (vocab,); the separator stands for none.
 
     Args:
         path: Of the BPE tokenizer's file, which is read without `tokenizers`; not there for bytes.
