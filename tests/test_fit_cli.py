@@ -556,7 +556,7 @@ def test_what_was_dropped_or_set_aside_is_said_once(tmp_path):
     assert flat(out).count("row 29, line 30: loss is NaN") == 1
     assert "not in the fit" not in err
     assert flat(out).count("row 30: ") == 1
-    assert "set aside (isoflop, parametric)" in flat(out)
+    assert "excluded (isoflop, parametric)" in flat(out)
 
 
 def test_rows_and_runs_of_a_file_of_curves_are_told_apart(tmp_path):

@@ -22,6 +22,11 @@ class Group(NamedTuple):
     runs: int
     example: str  # the id of the first
 
+    @property
+    def counted(self) -> bool:
+        """Whether the first is itself many rows or runs, of which the reason names one."""
+        return _MANY.fullmatch(self.example) is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Account:

@@ -10,7 +10,7 @@ import numpy as np
 from isoflop import laws, units
 from isoflop.errors import FitError
 from isoflop.fit import APPROACHES, Fit, Fits, Trial
-from isoflop.fit.account import Account, groups
+from isoflop.fit.account import Account, Group, groups
 from isoflop.published import kaplan
 from isoflop.report.table import DASH, Cell, Table, row, shown
 from isoflop.report.tables import NAMES
@@ -153,15 +153,22 @@ def account(seen: Account, fits: Iterable[Fit]) -> Table:
         ("read", f"{seen.read} runs and {seen.rows} rows that count in none, from {seen.source}" if seen.rows else f"{seen.read} from {seen.source}"),
         *((note.about, note.text) for note in seen.notes),
         ("kept", str(seen.kept)),
-        *(("dropped", words) for words in _named(seen.dropped)),
-        *(("doubtful", words) for words in _named(seen.doubtful)),
-        *((f"set aside ({', '.join(approaches)})", f"{entry.id}: {entry.reason}") for entry, approaches in _aside(fits).items()),
+        *(("excluded", words) for words in _named(seen.dropped)),
+        *(("flagged", words) for words in _named(seen.doubtful)),
+        *((f"excluded ({', '.join(approaches)})", f"{entry.id}: {entry.reason}") for entry, approaches in _aside(fits).items()),
         ("budgets", budgets),
         ("FLOPs", seen.flops_from),
-        ("parameters", {"total": "all, embeddings included", "nonembedding": "without embeddings"}.get(seen.convention, seen.convention)),
+        ("parameters", _counted(seen)),
         ("loss", seen.unit),
     ]
     return Table(title="Runs", head=("", ""), rows=tuple(row(*line) for line in lines), words=frozenset({0, 1}))
+
+
+def _counted(seen: Account) -> str:
+    """Return how the parameters are counted."""
+    if seen.experts is not None:
+        return "the active ones of mixtures of experts"
+    return {"total": "all, embeddings included", "nonembedding": "without embeddings"}.get(seen.convention, seen.convention)
 
 
 def in_all(seen: Account, params: float) -> str:
@@ -203,6 +210,14 @@ def warnings(fits: Fits, *, accounted: bool = False) -> tuple[str, ...]:
 
 def _named(dropped: Iterable[Dropped]) -> list[str]:
     found = groups(dropped)
-    said = [f"{group.runs} \u00d7 {group.reason} (such as {group.example})" if group.runs > 1 else f"{group.example}: {group.reason}" for group in found]
+    said = [_grouped(group) for group in found]
     rest = sum(group.runs for group in found[MOST:])
     return [*said[:MOST], *([f"{rest} for other reasons; --json names all"] if rest else [])]
+
+
+def _grouped(group: Group) -> str:
+    """Return the runs of one reason, with an example unless the reason names one."""
+    if group.runs == 1:
+        return f"{group.example}: {group.reason}"
+    example = "" if group.counted else f" (such as {group.example})"
+    return f"{group.runs} \u00d7 {group.reason}{example}"

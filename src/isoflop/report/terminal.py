@@ -58,7 +58,7 @@ def _grid(table: Table, heads: list[str]) -> RichTable:
         padding=(0, _GAP, 0, 0),
     )
     for i, head in enumerate(heads):
-        grid.add_column(head, justify="left" if i in table.words else "right", vertical="bottom", no_wrap=_whole(table, i))
+        grid.add_column(head, justify="left" if i in table.words else "right", vertical="top" if table.words else "bottom", no_wrap=_whole(table, i))
     for row in table.rows:
         grid.add_row(*[Text(str(cell)) for cell in row.cells], style="dim" if row.muted else None)
     return grid
