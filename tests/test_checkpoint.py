@@ -569,7 +569,7 @@ def test_a_write_that_fails_in_the_background_is_said_in_training_and_leaves_not
     *said, last = done.stdout.splitlines()
     assert last == "an error on its way is not hidden by that of the writer"
     assert len(said) == 5
-    assert all(re.search(r"^StoreError .*step-00000000[35] would be larger than this process may write. .*start again to go on", line) for line in said)
+    assert all(re.search(r"^StoreError .*step-00000000[35] would be larger than this process may write. .*run the same command again", line) for line in said)
     assert checkpoint.steps(folder) == (2, 7)
     assert hidden(folder) == []
 

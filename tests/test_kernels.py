@@ -14,7 +14,7 @@ import torch
 from isoflop import arch
 from isoflop.arch import Shape, _kernels
 from isoflop.cli import _missed_kernels
-from isoflop.errors import TrainError, UsageError
+from isoflop.errors import MemoryShortError, UsageError
 from isoflop.study import Study
 from isoflop.train import Interrupted, Machine, train
 from isoflop.train.state import State
@@ -360,5 +360,5 @@ def test_memory_that_is_not_there_halves_the_batch_as_elsewhere(corpus, tmp_path
     assert halved.clock.micro == 2
     assert halved.loss == pytest.approx(whole.loss, rel=1e-4)
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("not enough memory")))
-    with pytest.raises(TrainError, match="memory ran out with one sequence"):
+    with pytest.raises(MemoryShortError, match="memory ran out with one sequence"):
         train(spec_of(corpus, tokens=128 * 20), corpus, folder=tmp_path / "none")

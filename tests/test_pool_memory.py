@@ -1,4 +1,4 @@
-"""A worker that ends for want of memory: its run goes on with its batch in smaller parts, and has failed only where there are none."""
+"""A worker that ends for want of memory: its run continues with its batch in smaller parts, and is skipped where there are none."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from isoflop import arch, data, launch
+from isoflop.errors import MemoryShortError
 from isoflop.launch import Finished, Lost, Started, _death, _memory
 from isoflop.launch._death import Watch
 from isoflop.launch._room import Room
@@ -178,18 +179,21 @@ def test_a_worker_that_the_kernel_itself_kills_for_memory_is_known_and_its_run_g
 
 
 @pytest.mark.slow
-def test_only_with_one_sequence_at_a_time_does_it_count_as_a_failure(corpus, tmp_path, kernel):
-    pool = pooled(corpus, tmp_path / "study", spec_of(corpus), *[kernel.kill] * 5)
-    (record,) = pool.finished
+def test_a_run_that_memory_runs_out_for_with_one_sequence_at_a_time_is_skipped_and_has_not_failed(corpus, tmp_path, kernel):
+    spec = spec_of(corpus)
+    with Store(tmp_path / "study") as store, store.lock():
+        pool = Killer(store, *[kernel.kill] * 5)
+        with pytest.raises(MemoryShortError, match="3 attempts ended for want of memory"):
+            launch.get("pool").run(store, [spec], corpus.folder, workers=1, on_event=pool)
+        assert [row.status for row in store.rows()] == ["interrupted"]
     assert [words for reason in pool.lost for words in ("in 2 parts", "in 4 parts", "cannot be worked through in smaller") if words in reason] == [
         "in 2 parts",
         "in 4 parts",
         "cannot be worked through in smaller",
         "cannot be worked through in smaller",
+        "cannot be worked through in smaller",
     ]
-    assert (record.status, record.clock.attempt) == ("failed", 5)
-    assert "3 attempts failed" in record.reason
-    assert "memory had run out" in record.reason
+    assert all("memory had run out" in reason for reason in pool.lost)
 
 
 @pytest.mark.slow

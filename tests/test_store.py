@@ -716,7 +716,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tmp_path):
     """
     done = run_python(code, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)})
     assert "StoreError" in done.stderr.splitlines()[-1]
-    assert "start again to go on" in done.stderr.splitlines()[-1]
+    assert "run the same command again" in done.stderr.splitlines()[-1]
     assert list(tmp_path.rglob("*.part")) == []
     with Store(tmp_path) as store, store.lock() as notes:
         assert notes == ()

@@ -246,7 +246,7 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_the_one_before_kept(disk):
             writer.offer(Checkpoint(2, 2.0, tensors))
             why = refusal(writer.close)
         if why:
-            assert re.fullmatch(r"no space left to write .*step-000000002 \(free: \d+ MB\)\..* Make room, then start again to go on\.", why)
+            assert re.fullmatch(r"no space left to write .*step-000000002 \(free: \d+ MB\)\..* Make room, then run the same command again\.", why)
             said += 1
             assert checkpoint.newest((folder,)).step == 1
             assert halves(folder) == []

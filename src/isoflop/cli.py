@@ -18,7 +18,7 @@ from rich.console import Console
 
 from isoflop import STAGES, _signals, _streams, units
 from isoflop import _choices as choices
-from isoflop.errors import ExtrapolationError, FitError, IsoflopError, QuestionError, RefusedError, UsageError
+from isoflop.errors import ExtrapolationError, FitError, IsoflopError, QuestionError, RefusedError, TrainError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from isoflop.report.landscape import Kind as FigureKind
     from isoflop.report.results import Results
     from isoflop.report.table import Table
-    from isoflop.runs import Compile, RunSpec
+    from isoflop.runs import Compile, RunRecord, RunSpec
     from isoflop.study import Study
     from isoflop.tune import Tuning
     from isoflop.workspace import Found, Workspace
@@ -165,6 +165,7 @@ PublishedOpt = Annotated[
     typer.Option("--law", autocompletion=choices.complete_laws, help="A published law (isoflop laws); more than once for several.", show_default=False),
 ]
 TimeOpt = Annotated[bool, typer.Option("--time", help="Measure the time of a step by a few real ones of each size, instead of predicting it.")]
+RetryOpt = Annotated[bool, typer.Option("--retry", help="Train those that diverged or failed once more, too.")]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print runs, FLOPs and time; train nothing.")]
 
 
@@ -228,18 +229,21 @@ def run(
     specs, seconds = _designed(work, workers=workers, device=device, measure=measure)
     if dry_run:
         return
-    _train(work, specs, launcher, workers, seconds=seconds, track=track, means=_means(device, compiling, deterministic))
+    swept = _train(work, specs, launcher, workers, seconds=seconds, track=track, means=_means(device, compiling, deterministic))
     fits = work.fit()
     _print_fits(fits, work)
     answer = work.answer(fits=fits)
+    proof: tuple[RunRecord, ...] = ()
     if answer.given:
-        _train(work, work.claim(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
+        proof = _train(work, work.claim(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
     results = work.results(fits=fits, command=_command())
     path = work.report(results)
     if answer.given:
         _print_answer(results)
     out.print(f"\nReport: {path}", soft_wrap=True)
     answer.require()
+    _refuse_unfinished(swept, "train", study, folder)
+    _refuse_unfinished(proof, "validate", study, folder)
 
 
 @app.command(epilog="Example: isoflop arch llama --params 8B --kv-heads 8 --untied --vocab 128256")
@@ -418,7 +422,7 @@ def train(
     device: DeviceOpt = "cpu",
     compiling: CompileOpt = "auto",
     deterministic: DeterministicOpt = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Train those that diverged or failed once more, too.")] = False,
+    retry: RetryOpt = False,
     measure: TimeOpt = False,
     dry_run: DryOpt = False,
 ) -> None:
@@ -426,7 +430,8 @@ def train(
     work = _open(study, folder, looking="train" if dry_run else "")
     specs, seconds = _designed(work, workers=workers, device=device, measure=measure)
     if not dry_run:
-        _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=_means(device, compiling, deterministic))
+        records = _train(work, specs, launcher, workers, seconds=seconds, retry=retry, track=track, means=_means(device, compiling, deterministic))
+        _refuse_unfinished(records, "train", study, folder)
         _next("fit", study, folder)
 
 
@@ -950,6 +955,7 @@ def validate(
     device: DeviceOpt = "cpu",
     compiling: CompileOpt = "auto",
     deterministic: DeterministicOpt = False,
+    retry: RetryOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Train the predicted optimum against a larger model.
@@ -958,14 +964,17 @@ def validate(
     """
     work = _open(study, folder)
     fits = work.fit()
-    _train(work, work.claim(fits=fits), launcher, workers, title="proof", track=track, means=_means(device, compiling, deterministic))
+    means = _means(device, compiling, deterministic)
+    records = _train(work, work.claim(fits=fits), launcher, workers, title="proof", retry=retry, track=track, means=means)
     results = work.results(fits=fits, command=_command())
     if as_json and results.validation is not None:
         from isoflop.report import export
 
         out.print_json(json.dumps(export.validation_json(results.validation)))
+        _refuse_unfinished(records, "validate", study, folder)
         return
     _print_answer(results)
+    _refuse_unfinished(records, "validate", study, folder)
     _next("report", study, folder)
 
 
@@ -1146,11 +1155,12 @@ def _train(
     title: str = "train",
     track: "Sequence[str] | None" = None,
     means: "Means",
-) -> None:
+) -> "tuple[RunRecord, ...]":
+    """Train what is not trained yet, with a view of it; return the records of all."""
     from isoflop.launch import View, cores
 
     with View(specs, records=[r for r in work.timed(specs) if not retry or r.status == "ok"], seconds=seconds, workers=workers or cores(), title=title) as view:
-        work.train(
+        return work.train(
             specs,
             launcher=launcher,
             workers=workers,
@@ -1159,6 +1169,19 @@ def _train(
             means=means,
             on_event=view.on_event,
         )
+
+
+def _refuse_unfinished(records: "Sequence[RunRecord]", verb: str, study: Path, folder: Path | None) -> None:
+    """Say which runs failed or diverged, once all others are trained.
+
+    Raises:
+        TrainError: There are some.
+    """
+    counts = {status: sum(record.status == status for record in records) for status in ("failed", "diverged")}
+    if any(counts.values()):
+        what = " and ".join(f"{count} {status}" for status, count in counts.items() if count)
+        at = f"{shlex.quote(str(study))}" + (f" --folder {shlex.quote(str(folder))}" if folder else "")
+        raise TrainError(f"{what} of {len(records)} runs. `isoflop runs {at}` says why. Once the cause is fixed: isoflop {verb} {at} --retry")
 
 
 def _print_fits(fits: "Fits", work: "Workspace") -> None:
@@ -1278,6 +1301,12 @@ def _status() -> int:
         return 1
     except OSError as error:
         said, status = f"isoflop: {error}.", 1
+    except MemoryError:
+        said, status = "isoflop: memory ran out. End other programs, or raise the limit (ulimit -v), then run the same command again.", 1
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":  # Python has no exception of its own for it
+            raise
+        said, status = "isoflop: the system starts no more threads. Raise the limit (ulimit -u, or the container's), then run the same command again.", 1
     else:
         return status if isinstance(status, int) else 0
     err.print(said, soft_wrap=True)

@@ -11,7 +11,7 @@ from isoflop import _registry
 from isoflop.errors import TrainError
 from isoflop.launch import _memory, _time
 from isoflop.launch._cores import cores
-from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
+from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Skipped, Started
 from isoflop.launch._means import USUAL, Means
 from isoflop.launch._view import View
 from isoflop.runs import RunSpec
@@ -26,6 +26,7 @@ __all__ = [
     "Means",
     "Mended",
     "Progress",
+    "Skipped",
     "Started",
     "View",
     "certainty",
@@ -51,7 +52,8 @@ class Launcher(Protocol):
         """Train those of the runs that are not finished, the largest first, until each has its record.
 
         An attempt that dies of its run is tried again, from its last checkpoint; the third time the run is recorded as failed and the
-        others go on. What is no fault of a run (no space, damaged text, Ctrl-C) ends the work, with all unfinished runs pending.
+        others go on. A run that there is too little memory for is skipped, and said at the end. Whatever else is no fault of a run (no space,
+        damaged text, no more files or threads, Ctrl-C) ends the work, with all unfinished runs pending.
 
         Args:
             store: Whose lock the caller holds.
@@ -65,6 +67,7 @@ class Launcher(Protocol):
             KeyboardInterrupt: After Ctrl-C, when everything has stopped.
             StoreError: No space, or the folder cannot be written.
             CorpusError: The text is not the one that the runs were designed for.
+            MemoryShortError: Some runs were skipped; all others are finished.
             TrainError: Workers cannot be started.
         """
 

@@ -28,7 +28,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Mended:
-    """Something in the study's folder was found damaged; said before anything is trained, by who holds the store's lock."""
+    """Something of the study was found damaged, cannot be used, or is waited for; nobody need do anything."""
 
     note: str
 
@@ -43,10 +43,18 @@ class Lost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A run cannot be trained at this start, through no fault of its own. It stays to be trained."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """A run has its record: ok, diverged or failed."""
 
     record: RunRecord
 
 
-Event = Mended | Started | Progress | Lost | Finished
+Event = Mended | Started | Progress | Lost | Skipped | Finished

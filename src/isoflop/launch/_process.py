@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from isoflop import _signals
+from isoflop.errors import TrainError
 from isoflop.launch._death import Watch
 from isoflop.launch._means import Means
 from isoflop.store import Claim, files
@@ -54,6 +55,11 @@ class Process:
                     env=os.environ | SINGLE,
                     process_group=0,
                 )
+        except BlockingIOError as error:
+            why = "the system starts no more processes"
+            raise TrainError(
+                f"{why}. Raise the limit (ulimit -u, or that of the container), or give fewer --workers, then run the same command again."
+            ) from error
         except OSError as error:
             raise files.in_words(error, log) from error
         self._watch = Watch(log)

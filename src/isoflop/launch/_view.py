@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from isoflop import _signals, units
-from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Started
+from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Skipped, Started
 from isoflop.runs import RunRecord, RunSpec, own_steps
 
 PLAIN_SECONDS = 20.0  # between progress lines where there is no terminal
@@ -56,7 +56,7 @@ class Tally:
                 if event.tokens_per_second > 0:
                     before = self.speeds.get(event.id, event.tokens_per_second)
                     self.speeds[event.id] = SMOOTHING * before + (1 - SMOOTHING) * event.tokens_per_second
-            case Lost():
+            case Lost() | Skipped():
                 self._forget(event.id)
             case Finished():
                 self._forget(event.record.id)
@@ -180,6 +180,8 @@ class View:
                 self._say(f"[{len(self.tally.done)}/{len(self.tally.specs)}] {_result(record)}{self._eta()}")
             case Lost():
                 self._say(f"run {event.id}, attempt {event.attempt}: {event.reason}; it is tried again from its last checkpoint")
+            case Skipped():
+                self._say(f"run {event.id} is not trained now: {event.reason}")
             case Progress() if self._live is None and time.monotonic() - self._told > PLAIN_SECONDS:
                 tally = self.tally
                 self._say(

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from isoflop.errors import IsoflopError
+from isoflop.errors import IsoflopError, MemoryShortError
 from isoflop.launch import _memory
 from isoflop.launch._attempt import attempt
 from isoflop.launch._means import Means
@@ -50,7 +50,8 @@ def main() -> None:
     try:
         _serve(Path(sys.argv[1]), orders, tell, stop)
     except IsoflopError as error:
-        tell({"kind": "error", "error": type(error).__name__, "message": str(error)})
+        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == IsoflopError.__module__)
+        tell({"kind": "error", "error": name, "message": str(error)})
     except BrokenPipeError:
         pass  # the driver is gone
     os._exit(0)  # not through the interpreter's end: the listening thread holds stdin
@@ -75,11 +76,16 @@ def _serve(corpus_folder: Path, orders: "queue.SimpleQueue[dict[str, Any] | None
                 means=Means(**order["means"]),
                 micro=order["micro"],
                 on_progress=lambda progress: tell({"kind": "progress", **asdict(progress)}),
+                on_note=lambda note: tell({"kind": "note", "note": note}),
                 should_stop=stop.is_set,
             )
         except train.Interrupted:
             tell({"kind": "stopped"})
             return
+        except MemoryShortError as error:
+            _memory.give_back()
+            tell({"kind": "short", "reason": str(error)})
+            continue
         _memory.give_back()
         tell({"kind": "done"} if trouble is None else {"kind": "failed", "reason": trouble})
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoflop import _signals
-from isoflop.errors import TrainError
+from isoflop.errors import MemoryShortError, TrainError
 from isoflop.launch import _memory
 from isoflop.launch._attempt import LEASE, attempt
-from isoflop.launch._events import Event, Finished, Lost, Progress, Started
+from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Skipped, Started
 from isoflop.launch._means import USUAL, Means
+from isoflop.launch._shortage import Shortage
 from isoflop.runs import RunRecord, RunSpec
 from isoflop.store import Claim, Store, owner
 
@@ -27,23 +28,25 @@ def run(store: Store, specs: Sequence[RunSpec], corpus_folder: Path, *, workers:
     ids = {spec.id for spec in specs}
     corpus = data.load(corpus_folder)
     with _signals.wishing() as wish:
+        short = Shortage()
         try:
-            while (claim := store.claim(owner(), lease=LEASE, ids=ids)) is not None:
+            while (claim := store.claim(owner(), lease=LEASE, ids=ids - short.runs.keys())) is not None:
                 on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
-                _train(store, claim, corpus, means=means, on_event=on_event, wish=wish)
+                _train(store, claim, corpus, means=means, on_event=on_event, wish=wish, short=short)
                 wish.check()  # it came when the run was at its end
         except BaseException as error:
             store.release_all(reason=f"stopped: {str(error) or type(error).__name__}")
             raise
+        short.check()
 
 
-def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_event: Callable[[Event], None], wish: _signals.Wish) -> None:
+def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_event: Callable[[Event], None], wish: _signals.Wish, short: Shortage) -> None:
     from isoflop import train
 
     try:
         micro = 2 ** _memory.halvings(claim.spec, _memory.limit()) if means.device == "cpu" else 1
     except TrainError as error:  # nothing will make room for it here
-        _ended(claim, store.fail(claim, reason=str(error), final=True), str(error), on_event)
+        _skip(store, claim, str(error), short, on_event)
         return
     renewed = time.monotonic()
 
@@ -69,12 +72,22 @@ def _train(store: Store, claim: Claim, corpus: "Corpus", *, means: Means, on_eve
             means=means,
             micro=micro,
             on_progress=report,
+            on_note=lambda note: on_event(Mended(note=note)),
             should_stop=wish.made,
         )
+    except MemoryShortError as error:
+        _skip(store, claim, str(error), short, on_event)
+        return
     except train.Interrupted:
         store.release(claim, reason="stopped")
         raise wish.exception() from None
     _ended(claim, store.finish(claim) if trouble is None else store.fail(claim, reason=trouble), trouble, on_event)
+
+
+def _skip(store: Store, claim: Claim, reason: str, short: Shortage, on_event: Callable[[Event], None]) -> None:
+    store.release(claim, reason=reason)
+    short.runs[claim.spec.id] = reason
+    on_event(Skipped(id=claim.spec.id, reason=reason))
 
 
 def _ended(claim: Claim, record: RunRecord | None, trouble: str | None, on_event: Callable[[Event], None]) -> None:

@@ -2,11 +2,13 @@
 
 Only this driver opens the store. Workers are told what to train through a pipe, and say what they did; a worker that dies is
 noticed by the end of its pipe, at once, and its run goes on elsewhere from its last checkpoint. Where the system ended it for want of memory, its batch is
-from then on worked through in twice as many parts; that counts as a failure of the run only once it is one sequence at a time.
+from then on worked through in twice as many parts; a run for which there is too little memory even for one sequence at a time is skipped.
 """
 
 import contextlib
+import math
 import selectors
+import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +17,13 @@ from typing import Any
 from isoflop import _signals, errors
 from isoflop.errors import IsoflopError, StoreError, TrainError
 from isoflop.launch._attempt import LEASE
-from isoflop.launch._events import Event, Finished, Lost, Progress, Started
+from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Skipped, Started
 from isoflop.launch._means import USUAL, Means
 from isoflop.launch._process import NO_FAULT, Process
 from isoflop.launch._room import Room
+from isoflop.launch._shortage import Shortage
 from isoflop.runs import RunRecord, RunSpec
-from isoflop.store import FINISHED, Claim, Store, owner
+from isoflop.store import FINISHED, TRIES, Claim, Store, owner
 
 TICK = 0.5  # seconds between looks at leases and silent workers
 SILENCE = 900.0  # seconds; assumption: a worker that says nothing for that long hangs. It speaks several times a second, or once a step where steps are slower
@@ -54,21 +57,29 @@ class _Pool:
         self._started = 0
         self._stillborn = 0
         self._killed: set[str] = set()  # runs of which a worker was killed, nobody knows why
+        self._short = Shortage()
+        self._most = math.inf  # workers, where the system starts no more
+        self._bus_errors = 0
         self._renewed = time.monotonic()
 
     def work(self, workers: int) -> None:
-        """Until every run is finished."""
+        """Train until every run is finished, or skipped for want of memory.
+
+        Raises:
+            MemoryShortError: Some were skipped.
+        """
         self._look()
         while self._left:
             self._refuse()
             for _ in range(self._missing(workers)):
-                self._start()
+                self._try_to_start()
             self._assign()
             self._make_room()
             self._listen(TICK)
             self._tend()
             if not any(w.claim for w in self._workers):
                 self._look()
+        self._short.check()
 
     def stop(self, reason: str) -> None:
         """Let busy workers write checkpoints, for a while; their runs are pending again."""
@@ -105,7 +116,17 @@ class _Pool:
         return [key.fileobj for key in self._pipes.get_map().values() if isinstance(key.fileobj, Process)]
 
     def _look(self) -> None:
-        self._left = {row.id for row in self._store.rows() if row.id in self._ids and row.status not in FINISHED}
+        self._left = {row.id for row in self._store.rows() if row.id in self._ids - self._short.runs.keys() and row.status not in FINISHED}
+
+    def _try_to_start(self) -> None:
+        """Start a worker; where the system starts no more, do with those there are."""
+        try:
+            self._start()
+        except IsoflopError as error:
+            if not self._workers:
+                raise
+            self._most = len(self._workers)
+            self._on_event(Mended(note=f"{error} Training continues with {self._most} workers."))
 
     def _start(self) -> None:
         self._started += 1
@@ -117,7 +138,7 @@ class _Pool:
             if worker.ready and worker.claim is None:
                 # leases are in wall time, and their renewals are not: while a laptop sleeps, those of our own workers run out
                 held = {w.claim.spec.id for w in self._workers if w.claim}
-                parts = self._fits(worker, self._ids - held)
+                parts = self._fits(worker, self._ids - held - self._short.runs.keys())
                 claim = self._store.claim(f"{owner()}, worker {worker.pid}", lease=LEASE, ids=parts.keys())
                 if claim is None:
                     return
@@ -130,17 +151,16 @@ class _Pool:
 
     def _missing(self, workers: int) -> int:
         """Workers to start."""
-        most = min(workers, len(self._left))
+        most = int(min(workers, len(self._left), self._most))
         if self._room is not None and len(self._workers) < most:
             most = self._room.wanted(self._left - {w.claim.spec.id for w in self._workers if w.claim}, self._workers, most=most)
         return max(0, most - len(self._workers))
 
     def _refuse(self) -> None:
-        """Record as failed what this machine can never train, so that the others go on."""
+        """Skip what there is never enough memory for here, so that the others go on."""
         refused = self._room.refused if self._room else {}
-        while self._left & refused.keys() and (claim := self._store.claim(owner(), lease=LEASE, ids=self._left & refused.keys())) is not None:
-            self._on_event(Started(id=claim.spec.id, spec=claim.spec, attempt=claim.attempt))
-            self._finished(self._store.fail(claim, reason=refused[claim.spec.id], final=True))
+        for id_ in sorted(self._left & refused.keys()):
+            self._skip(id_, refused[id_])
 
     def _make_room(self) -> None:
         """Where nothing runs, though all workers could, and nothing fits: fewer workers, and then smaller parts of a batch."""
@@ -183,6 +203,12 @@ class _Pool:
                 self._on_event(Progress(**message))
             case "done":
                 self._finished(self._store.finish(worker.put_down()))
+            case "note":
+                self._on_event(Mended(**message))
+            case "short":
+                claim = worker.put_down()
+                self._store.release(claim, reason=message["reason"])
+                self._skip(claim.spec.id, message["reason"])
             case "failed":
                 self._fail(worker.put_down(), message["reason"])
             case "stopped":
@@ -198,9 +224,12 @@ class _Pool:
         if worker.claim is None:
             self._stillborn += not worker.ready
             if self._stillborn >= STILLBORN:
-                raise TrainError(f"workers die before they can train: {worker.cause(status)}. The whole story is in {worker.log}; mend that, then start again.")
+                why = f"workers die before they can train: {worker.cause(status)}"
+                raise TrainError(f"{why}. No run has failed. See {worker.log}, fix the cause, then run the same command again.")
         elif -status in NO_FAULT:
             self._give_back(worker.put_down(), worker.cause(status))
+        elif -status == signal.SIGBUS:
+            self._unmapped(worker.put_down(), worker.cause(status))
         elif self._starved(worker, status):
             self._divide(worker.put_down(), worker.cause(status))
         else:
@@ -216,12 +245,36 @@ class _Pool:
         return found
 
     def _divide(self, claim: Claim, reason: str) -> None:
-        """Have a run go on with its batch in smaller parts; where there are none, it has failed once. On a card parts would not spare the system's memory."""
+        """Have a run continue with its batch in smaller parts; where there are none, it is tried as often as others and then skipped.
+
+        On a card parts would not spare the system's memory.
+        """
         parts = self._room.halve(claim.spec.id) if self._room else 0
         if parts:
             self._give_back(claim, f"{reason}; from now on its batch is worked through in {parts} parts")
-        else:
-            self._fail(claim, f"{reason}; its batch cannot be worked through in smaller parts")
+            return
+        self._give_back(claim, f"{reason}; its batch cannot be worked through in smaller parts")
+        if self._short.again(claim.spec.id) >= TRIES:
+            self._skip(claim.spec.id, f"{TRIES} attempts ended for want of memory; the last: {reason}")
+
+    def _unmapped(self, claim: Claim, reason: str) -> None:
+        """A file that was mapped could not be read (mmap(2), SIGBUS): no fault of the run.
+
+        Raises:
+            StoreError: It happened several times.
+        """
+        self._give_back(claim, reason)
+        self._bus_errors += 1
+        if self._bus_errors >= TRIES:
+            raise StoreError(
+                f"files of the text in {self._corpus_folder} cannot be read, or became shorter while they were read ({reason}). No run has failed. "
+                "Fix the cause, then run the same command again."
+            )
+
+    def _skip(self, id_: str, reason: str) -> None:
+        self._short.runs[id_] = reason
+        self._left.discard(id_)
+        self._on_event(Skipped(id=id_, reason=reason))
 
     def _give_back(self, claim: Claim, reason: str) -> None:
         self._store.release(claim, reason=reason)

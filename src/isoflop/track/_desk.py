@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isoflop.launch import Event, Finished, Lost, Progress, Started
+from isoflop.launch import Event, Finished, Lost, Progress, Skipped, Started
 from isoflop.runs import RunRecord
 from isoflop.store import files
 from isoflop.track._marks import Mark, Marks
@@ -58,7 +58,7 @@ class Desk:
                 self._start(event, tracker)
             case Progress() if event.id in self._under_way:
                 self._go_on(event, self._under_way[event.id], tracker)
-            case Lost():
+            case Lost() | Skipped():
                 self._under_way.pop(event.id, None)
             case Finished():
                 self._finish(event.record, tracker)

@@ -61,7 +61,10 @@ class Listener:
         self._hurried = False
         self._heard = time.monotonic()
         self._thread = threading.Thread(target=self._work, name=f"track {name}", daemon=True)  # a tracker that hangs must not keep the process
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no thread to be had
+            self._turn_off(str(error))
 
     def on_event(self, event: Event) -> None:
         """Note an event; takes microseconds."""

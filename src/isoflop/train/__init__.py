@@ -9,6 +9,6 @@ if importlib.util.find_spec("torch") is None:
 
 from isoflop.train.compiling import decide
 from isoflop.train.loop import Interrupted, Progress, Trunk, seconds_per_step, train
-from isoflop.train.state import Machine
+from isoflop.train.state import Machine, out_of_memory
 
-__all__ = ["Interrupted", "Machine", "Progress", "Trunk", "decide", "seconds_per_step", "train"]
+__all__ = ["Interrupted", "Machine", "Progress", "Trunk", "decide", "out_of_memory", "seconds_per_step", "train"]

@@ -27,6 +27,7 @@ from isoflop.train import _safetensors
 
 TENSORS, MANIFEST = "state.safetensors", "manifest.json"
 LONGEST = 1 << 20  # bytes of a manifest; a longer file is none of ours, and not read
+FORMAT = 1  # of a checkpoint; manifests without the key are of it
 
 
 class Checkpoint(NamedTuple):
@@ -36,6 +37,11 @@ class Checkpoint(NamedTuple):
     seconds: float  # training time so far, over all attempts
     tensors: dict[str, Tensor]
     notes: Mapping[str, JsonValue] = MappingProxyType({})  # small facts
+    path: Path | None = None  # where it was read from
+
+
+class Unreadable(Exception):  # noqa: N818  # it is passed over
+    """A checkpoint that is damaged, or of a format that this version does not read."""
 
 
 class _Manifest(NamedTuple):
@@ -84,15 +90,29 @@ def write(folder: Path, checkpoint: Checkpoint, *, run: str | None = None) -> No
 
 
 def read(folder: Path, step: int, *, run: str | None = None) -> Checkpoint | None:
-    """The checkpoint after some steps; None if it is not there, not what was written, or of another run than the one asked for."""
+    """Return the checkpoint after some steps; None if it is not there, not what was written, or of another run than the named one."""
+    try:
+        return inspect(folder, step, run=run)
+    except Unreadable:
+        return None
+
+
+def inspect(folder: Path, step: int, *, run: str | None = None) -> Checkpoint | None:
+    """Return the checkpoint after some steps; None if it is of another run than the named one.
+
+    Raises:
+        Unreadable: It cannot be used, with the reason.
+    """
     path = place(folder, step)
     try:
         manifest = _manifest(path / MANIFEST)
-        if manifest.step != step or run not in {None, manifest.notes.get("run")}:
+        if run not in {None, manifest.notes.get("run")}:
             return None
-        return Checkpoint(step, manifest.seconds, _safetensors.tensors(_payload(path / TENSORS, manifest)), manifest.notes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+        if manifest.step != step:
+            return None
+        return Checkpoint(step, manifest.seconds, _safetensors.tensors(_payload(path / TENSORS, manifest)), manifest.notes, path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
+        raise Unreadable(f"the checkpoint {path} is damaged ({error})") from None
 
 
 def remove(path: Path) -> None:
@@ -154,6 +174,7 @@ def _rename(part: Path, target: Path, *, stays: Callable[[], bool]) -> None:
 def _fill(part: Path, checkpoint: Checkpoint) -> None:
     digest, size = _put(part / TENSORS, _safetensors.pieces(checkpoint.tensors))
     fields: dict[str, object] = {
+        "format": FORMAT,
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
         "notes": dict(checkpoint.notes),
@@ -183,6 +204,8 @@ def _manifest(path: Path) -> _Manifest:
     claimed = fields.pop("digest")
     if claimed != _digest(fields) or data != files.canonical(fields | {"digest": claimed}):  # the last digit of a number may change no value
         raise ValueError("its digest does not match its content")
+    if fields.get("format", FORMAT) != FORMAT:
+        raise Unreadable(f"the checkpoint {path.parent} has format {fields['format']}, and this version of isoflop reads format {FORMAT}")
     found = _Manifest(fields["step"], fields["seconds"], dict(fields["notes"]), fields["bytes"], fields["sha256"])
     if not math.isfinite(found.seconds):
         raise ValueError("a time that is no number")

@@ -3,14 +3,14 @@
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Self
 
 from isoflop.train import _kept
-from isoflop.train._kept import MANIFEST, TENSORS, Checkpoint, steps
+from isoflop.train._kept import FORMAT, MANIFEST, TENSORS, Checkpoint, steps
 
-__all__ = ["KEEP", "MANIFEST", "TENSORS", "Checkpoint", "Writer", "at", "newest", "save", "steps"]
+__all__ = ["FORMAT", "KEEP", "MANIFEST", "TENSORS", "Checkpoint", "Writer", "at", "newest", "save", "steps"]
 
 KEEP = 2
 BYTES_PER_SECOND = 1e9  # hashed and written per CPU second, until it is measured: 192 MB took 0.19 s on an EPYC with SHA instructions
@@ -90,7 +90,11 @@ class Writer:
         copied = time.perf_counter() - began
         self._copying += copied
         self._thread = threading.Thread(target=self._work, args=(copy, copied), name="checkpoint", daemon=True)  # a second Ctrl-C need not wait for it
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread to be had: training waits for this one
+            self._thread = None
+            self._work(copy, copied)
         self._last = time.perf_counter()
         return True
 
@@ -172,12 +176,31 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | None = KEEP) -> No
     Writer(folder, keep=keep).save(checkpoint)
 
 
-def newest(folders: Iterable[Path], *, run: str | None = None) -> Checkpoint | None:
-    """The furthest checkpoint in any of the folders that is whole and unaltered, and of that run if one is named; others are passed over."""
+def newest(
+    folders: Iterable[Path], *, run: str | None = None, but_for: Collection[Path] = (), on_note: Callable[[str], None] | None = None
+) -> Checkpoint | None:
+    """Return the furthest checkpoint in any of the folders that is whole and unaltered. Others are passed over.
+
+    Args:
+        folders: To look in.
+        run: The run that it must be of; any if not given.
+        but_for: Checkpoints to pass over in silence.
+        on_note: Called with the reason why one is passed over.
+    """
     found = sorted(((step, i, folder) for i, folder in enumerate(folders) for step in steps(folder)), reverse=True)
-    return next((c for step, _, folder in found if (c := _kept.read(folder, step, run=run)) is not None), None)
+    places = ((folder, step) for step, _, folder in found if _kept.place(folder, step) not in but_for)
+    return next((c for folder, step in places if (c := _usable(folder, step, run, on_note)) is not None), None)
 
 
-def at(folder: Path, step: int) -> Checkpoint | None:
-    """The checkpoint after exactly that many steps, if it is there, whole and unaltered."""
-    return _kept.read(folder, step)
+def at(folder: Path, step: int, *, on_note: Callable[[str], None] | None = None) -> Checkpoint | None:
+    """Return the checkpoint after exactly that many steps, if it is there, whole and unaltered."""
+    return _usable(folder, step, None, on_note)
+
+
+def _usable(folder: Path, step: int, run: str | None, on_note: Callable[[str], None] | None) -> Checkpoint | None:
+    try:
+        return _kept.inspect(folder, step, run=run)
+    except _kept.Unreadable as reason:
+        if on_note is not None:
+            on_note(f"{reason}; it is passed over")
+        return None

@@ -3,7 +3,7 @@
 import datetime
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +16,10 @@ from isoflop.errors import CorpusError
 from isoflop.runs import Clock, Curve, RunRecord, RunSpec
 from isoflop.store import files
 from isoflop.train import _again, _machine, checkpoint
-from isoflop.train.checkpoint import Checkpoint, Writer
+from isoflop.train.checkpoint import FORMAT, Checkpoint, Writer
 from isoflop.train.divergence import LOOK
 from isoflop.train.evaluate import Score, evaluate
-from isoflop.train.state import USUAL, Machine, State
+from isoflop.train.state import USUAL, Machine, State, Unloadable
 
 CHECKPOINT_SECONDS = 2.0  # training time between checkpoints, at least; the result does not depend on it
 CHECKPOINT_SHARE = 0.02  # of the time, at most, that goes into writing them
@@ -43,6 +43,13 @@ class Trunk(NamedTuple):
     marks: frozenset[int]  # steps after which some run goes its own way
 
 
+class _Places(NamedTuple):
+    """Where checkpoints of a run may be."""
+
+    own: tuple[Path, ...]
+    trunk: Trunk | None
+
+
 class Interrupted(Exception):  # noqa: N818  # it is no error: the run goes on from its checkpoint
     """The run was asked to stop, and has written a checkpoint."""
 
@@ -62,6 +69,7 @@ def train(
     same_weights: Path | None = None,
     machine: Machine = USUAL,
     on_progress: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> RunRecord:
     """Train a run to its end, from the furthest good checkpoint if there is one, and write its record.
@@ -77,13 +85,14 @@ def train(
             sound; else this run is trained.
         machine: What it is trained on.
         on_progress: Called a few times a second, or once a step where steps are longer.
+        on_note: Called with a sentence on each checkpoint that is passed over.
         should_stop: Asked as often.
 
     Raises:
         Interrupted: should_stop said so; a checkpoint was written.
         CorpusError: The corpus is not the one that the spec names, or too short to evaluate on.
         StoreError: Nothing could be written.
-        TrainError: Memory ran out even for one sequence at a time.
+        MemoryShortError: Memory ran out even for one sequence at a time.
     """
     if corpus.digest != spec.data:
         raise CorpusError(f"the text has changed: run {spec.id} wants {spec.data}, but {corpus.folder} holds {corpus.digest}. Design the study again.")
@@ -93,11 +102,9 @@ def train(
             found = _again.evaluated(spec, corpus, same_weights, folder=folder, attempt=attempt, machine=machine, tick=lambda: tell(_whole(spec)))
             if found is not None:
                 return found
-        resume = _furthest(spec, folder, earlier, trunk)
-        machine.world.check_start(resume.step if resume else 0)
-        state = State.begin(spec, corpus, resume=resume, machine=machine)
+        before = tuple(f / "checkpoint" for f in earlier)
+        state = _begin(spec, corpus, _Places((folder / "checkpoint", *before), trunk), machine, on_note or (lambda _: None))
         try:
-            before = tuple(f / "checkpoint" for f in earlier)
             writer = Writer(folder / "checkpoint", run=spec.id, every=CHECKPOINT_SECONDS, share=CHECKPOINT_SHARE, earlier=before)
             _run(state, writer, trunk, tell, stop)
             record = _record(state, corpus, attempt, score=_score(state, corpus, tell), reason="")
@@ -118,13 +125,37 @@ def seconds_per_step(spec: RunSpec, corpus: Corpus, *, steps: int = 8, machine: 
     return float(np.median(times[2:] or times))
 
 
-def _furthest(spec: RunSpec, folder: Path, earlier: tuple[Path, ...], trunk: Trunk | None) -> Checkpoint | None:
-    """The checkpoint to go on from: the run's own, or what it has in common with others."""
-    own = checkpoint.newest((folder / "checkpoint", *(f / "checkpoint" for f in earlier)), run=spec.id)
+def _begin(spec: RunSpec, corpus: Corpus, places: _Places, machine: Machine, on_note: Callable[[str], None]) -> State:
+    """Return the run where its furthest checkpoint left it that this version can load, or at its start."""
+    unloadable: set[Path] = set()
+    noted: set[str] = set()
+
+    def note(sentence: str) -> None:
+        if sentence not in noted:
+            noted.add(sentence)
+            on_note(sentence)
+
+    while True:
+        resume = _furthest(spec, places, unloadable, note)
+        machine.world.check_start(resume.step if resume else 0)
+        try:
+            return State.begin(spec, corpus, resume=resume, machine=machine)
+        except Unloadable as reason:
+            assert resume is not None
+            assert resume.path is not None
+            unloadable.add(resume.path)
+            on_note(f"the checkpoint {resume.path} has format {FORMAT}, but its tensors are not those of this version of isoflop ({reason}); it is passed over")
+
+
+def _furthest(spec: RunSpec, places: _Places, but_for: Collection[Path], on_note: Callable[[str], None]) -> Checkpoint | None:
+    """Return the checkpoint to resume from: the run's own, or what it has in common with others."""
+    own = checkpoint.newest(places.own, run=spec.id, but_for=but_for, on_note=on_note)
+    trunk = places.trunk
     if trunk is None or (own is not None and own.step >= spec.parting):
         return own
     steps = (step for step in reversed(checkpoint.steps(trunk.folder)) if step <= spec.parting)
-    common = next((c for step in steps if (c := checkpoint.at(trunk.folder, step)) is not None), None)
+    found = (checkpoint.at(trunk.folder, step, on_note=on_note) for step in steps)
+    common = next((c for c in found if c is not None and c.path not in but_for), None)
     return max((c for c in (own, common) if c is not None), key=lambda c: c.step, default=None)
 
 

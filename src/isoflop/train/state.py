@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from isoflop import _registry, data
 from isoflop.arch import ParamGroups, _kernels
 from isoflop.data import Corpus
-from isoflop.errors import TrainError
+from isoflop.errors import MemoryShortError, TrainError
 from isoflop.runs import Cosine, RunSpec
 from isoflop.train import _machine, divergence, optim
 from isoflop.train.checkpoint import Checkpoint
@@ -35,6 +35,10 @@ class Machine:
     micro: int = 1  # parts to work a batch through in, for want of memory
     compiled: bool = False  # by torch.compile
     deterministic: bool = False  # on a GPU, algorithms alone that give the same bits every time; a CPU's do
+
+
+class Unloadable(Exception):  # noqa: N818  # it is passed over
+    """A sound checkpoint whose tensors are not those of this version."""
 
 
 USUAL = Machine()
@@ -75,6 +79,7 @@ class State:
 
         Raises:
             TrainError: The module is not what its shape counts.
+            Unloadable: The checkpoint does not fit the run as this version trains it.
             UsageError: There is no such device.
         """
         module = build(spec)
@@ -87,25 +92,34 @@ class State:
             module.kernels = cast("Any", _kernels.load())
         state = cls(spec, corpus, module.to(machine.device), machine=machine)
         if resume is not None:
-            state.losses[: resume.step] = resume.tensors.pop("losses")
-            state.optimizer.load(resume.tensors)
-            state.step, state.seconds, state.micro = resume.step, resume.seconds, max(machine.micro, _whole(resume.notes.get("micro")))
-            state.deterministic = machine.deterministic and resume.notes.get("deterministic") is True
-            state.made = _joined(resume.notes.get("made"), state.made)
+            state._resume(resume)
         return state
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        tensors = dict(checkpoint.tensors)
+        try:
+            self.losses[: checkpoint.step] = tensors.pop("losses")
+            self.optimizer.load(tensors)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+            if out_of_memory(error):
+                raise
+            raise Unloadable(f"{type(error).__name__}: {error}") from None
+        self.step, self.seconds, self.micro = checkpoint.step, checkpoint.seconds, max(self.machine.micro, _whole(checkpoint.notes.get("micro")))
+        self.deterministic = self.machine.deterministic and checkpoint.notes.get("deterministic") is True
+        self.made = _joined(checkpoint.notes.get("made"), self.made)
 
     def advance(self) -> None:
         """Take one step; where memory runs out, again with half as many sequences at a time.
 
         Raises:
-            TrainError: Memory runs out even for one sequence at a time.
+            MemoryShortError: Memory runs out even for one sequence at a time.
         """
         while True:
             try:
                 loss = self._gradients()
                 break
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or self.machine.world.size > 1:  # one process that halves by itself would leave the others waiting
+                if not out_of_memory(error) or self.machine.world.size > 1:  # one process that halves by itself would leave the others waiting
                     raise
                 self._halve()
         self.losses[self.step] = self.machine.world.mean(loss)
@@ -162,7 +176,9 @@ class State:
             torch.cuda.empty_cache()
         rows = len(self.machine.world.share(self.batches[self.step][0]))
         if self.micro >= rows:
-            raise TrainError(f"memory ran out with one sequence of {self.spec.shape.context} tokens at a time. Take a smaller model or a shorter context.")
+            raise MemoryShortError(
+                f"memory ran out with one sequence of {self.spec.shape.context} tokens at a time. End other programs, or take a smaller model."
+            )
         self.micro = min(rows, 2 * self.micro)
 
 
@@ -216,7 +232,8 @@ def _joined(before: object, now: Mapping[str, str]) -> Mapping[str, str]:
     return {name: one(name, value) for name, value in now.items()}
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an exception says that memory ran out."""
     # the CPU's allocator raises a bare RuntimeError, and PyTorch makes one of C++'s own exception
     words = ("can't allocate memory", "not enough memory", "std::bad_alloc")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error) for w in words)
