@@ -43,6 +43,7 @@ def test_text_of_any_layout(tmp_path, words, decimal, kind):
 
 
 @fuzz
+@example(table=(["params", "tokens", "loss"], [["1e7", "1e9", "1e308"]] * 2), sign=";", above="")
 @given(table=invented.tables(), sign=st.sampled_from([" ", "  ", " | ", ";", "\t", ","]), above=st.sampled_from(["", "# x\n", "Title\n\n", "sep=;\n"]))
 def test_tables_in_any_dress(tmp_path, table, sign, above):
     header, rows = table

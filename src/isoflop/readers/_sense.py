@@ -221,7 +221,8 @@ def losses(grouped: Grouped, unit: str) -> None:
     loss = grouped.last.values["loss"]
     if not loss.size or not np.isfinite(loss).any():
         return
-    middle = float(np.median(loss[np.isfinite(loss)]))
+    with np.errstate(over="ignore"):  # the mean of two losses of 1e308 is infinite, and refused
+        middle = float(np.median(loss[np.isfinite(loss)]))
     if unit == NATS and middle > HIGHEST_LOSS:
         hint = " If these are perplexities: --unit perplexity." if middle < 1e6 else ""
         raise FitError(f"a loss of {middle:.4g} (the median) is no loss per token: chance in any vocabulary is below {HIGHEST_LOSS:g} nats.{hint}")
