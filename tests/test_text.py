@@ -1,6 +1,7 @@
 """Text is read rightly, or what is not is named: nothing is lost in silence, and a corpus that is built stays as it is."""
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
@@ -298,17 +299,26 @@ def test_a_column_that_is_not_text_is_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "a.parquet", folder=tmp_path / "data")
 
 
-@pytest.mark.parametrize("name", ["a.csv", "*.csv", "a.tsv.gz"])
-def test_a_table_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
-    table = 'id,text\n1,"a, b"\n'
-    (tmp_path / "a.csv").write_text(table)
-    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(table.replace(",", "\t").encode()))
+@pytest.mark.parametrize("name", ["it's a.csv", "*.csv", "b.tsv"])
+def test_a_table_is_refused_with_a_command_that_can_be_pasted(tmp_path: Path, name: str) -> None:
+    rows = [{"id": str(i), "text": f"a, {text_of(i, 20)}"} for i in range(5)]
+    for path, delimiter in ((tmp_path / "it's a.csv", ","), (tmp_path / "b.tsv", "\t")):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["id", "text"], delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
     with pytest.raises(CorpusError, match=r"is a table.*JSON lines") as refused:
         prepare(tmp_path / name, folder=tmp_path / "data")
-    if name == "a.csv":
-        script = str(refused.value).split("python -c '")[1].split("'")[0]
-        out = subprocess.run([sys.executable, "-c", script, tmp_path / "a.csv"], capture_output=True, text=True, check=True)
-        assert json.loads(out.stdout) == {"id": "1", "text": "a, b"}
+    command = str(refused.value).splitlines()[1]
+    subprocess.run(command, shell=True, check=True)
+    made = prepare(tmp_path / "*.jsonl", folder=tmp_path / "data")
+    assert sorted(texts(made)) == sorted(row["text"] for row in rows)
+
+
+def test_a_compressed_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(b"id\ttext\n1\ta\n"))
+    with pytest.raises(CorpusError, match=r"is a table.*Decompress it"):
+        prepare(tmp_path / "a.tsv.gz", folder=tmp_path / "data")
 
 
 def test_a_table_among_other_matches_is_excluded_and_named(tmp_path: Path) -> None:

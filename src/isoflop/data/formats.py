@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import shlex
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ LONGEST = 1 << 24  # bytes of a record; assumption: no document is longer (the B
 _LARGEST_PAGE = 1 << 27  # bytes of a Parquet page, decompressed; writers make them of 1 MB, or of one value
 _ROWS = 1024  # of Parquet at once
 _ROW_BYTES = 1 << 24  # of these, on average
+_COMMAND = "python3 -c"
 _LINE_TYPES = (".jsonl", ".ndjson", ".json")
 
 
@@ -178,7 +180,8 @@ def _json_record(line: str, where: str, options: Options, *, first: bool) -> Ite
     except (ValueError, RecursionError) as error:
         cure = "Each line must be one object: correct the line or leave it out"
         if first and line.lstrip().startswith("["):
-            cure = "It seems to be one array over many lines. Write one object a line, for example: jq -c '.[]' FILE > FILE.jsonl"
+            name = where.rpartition(", line ")[0]
+            cure = f"It seems to be one array over many lines. Write one object a line, for example: jq -c '.[]' {shlex.quote(name)} > {shlex.quote(name)}l"
         raise CorpusError(f"{where} is not JSON: {error}. {cure}.") from None
     if fields is None:
         yield Excluded("null", len(line), where)
@@ -258,8 +261,13 @@ def _text_of_row(value: Any, where: str, options: Options) -> Iterator[Document 
 
 
 def _table(path: Path, kind: str) -> NotTextError:
-    name = shown(path)
+    why = "it is a table, whose commas, quotes and numbers a model would learn as text"
+    if path.suffix.lower() != kind:
+        return NotTextError(
+            path, "a table", why, "Decompress it, then name the decompressed file here to see how to write its text as JSON lines; or leave it out"
+        )
     delimiter = ", delimiter=chr(9)" if kind == ".tsv" else ""
-    script = f'import csv, json, sys; [print(json.dumps(dict(row))) for row in csv.DictReader(open(sys.argv[1], newline=""){delimiter})]'
-    cure = f"Write it as JSON lines, and name the text's column as text_field in the study:\n  python -c '{script}' FILE{kind} > FILE.jsonl\nor leave it out"
-    return NotTextError(path, "a table", f"{name.rsplit('/', 1)[-1]} is a table, whose commas, quotes and numbers a model would learn as text", cure)
+    script = f'import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader(open(sys.argv[1], newline=""){delimiter})]'
+    command = f"{_COMMAND} {shlex.quote(script)} {shlex.quote(shown(path))} > {shlex.quote(shown(path.with_suffix('.jsonl')))}"
+    cure = f"Write its rows as JSON lines, name that file as the corpus, and the column of the text as text_field:\n  {command}\nOr leave it out"
+    return NotTextError(path, "a table", why, cure)
