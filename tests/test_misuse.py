@@ -2,10 +2,12 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
-from isoflop import _registry, cli, compare, published
+from isoflop import _registry, cli, compare, published, train
+from isoflop.errors import UsageError
 from isoflop.plan import hardware
 
 RUNS = "params,tokens,loss\n" + "".join(f"{n},{d},{1.7 + 400 / n**0.34 + 410 / d**0.28}\n" for n in (1e6, 2e6, 4e6, 8e6) for d in (1e8, 2e8, 4e8))
@@ -70,6 +72,14 @@ def typed(tmp_path, monkeypatch, capsys):
         ("r.csv", "Did you mean `isoflop fit r.csv`?"),
         ("1e23", "Did you mean `isoflop plan 1e23`?"),
         ("schema", "Did you mean `isoflop study schema`?"),
+        ("train|s.toml|--launcher|slurm", "there is no launcher 'slurm'. Known: pool, inline."),
+        ("run|s.toml|--launcher|Pool", "Did you mean 'pool'?"),
+        ("train|s.toml|--device|gpu", "Did you mean cuda?"),
+        ("train|s.toml|--device|GPU:1", "Did you mean cuda:1?"),
+        ("train|s.toml|--device|cuda1", "Did you mean cuda:1?"),
+        ("train|s.toml|--device|mps", "--device mps: isoflop trains on cpu, cuda or cuda:N"),
+        ("train|s.toml|--track|wandbb", "Did you mean 'wandb'?"),
+        ("train|s.toml|--compile|yes", "Take auto, always or never."),
         ("design", "isoflop design needs STUDY. Example: isoflop design my_study.toml."),
         ("run|novel.toml", "there is no study file novel.toml. Did you mean novels.toml?"),
     ],
@@ -125,3 +135,16 @@ def test_help_without_words_is_not_an_error_message(typed, monkeypatch):
         assert "Usage: isoflop" in out + err
         assert not err.startswith("isoflop:")
         assert status == (0 if line == "--help" else 2)
+
+
+def test_a_gpu_that_is_not_there_is_refused_once_and_makes_no_run_failed(typed, study, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="it sees 1 GPU"):
+        train.present("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    status, _, err = typed(f"train|{study}|--folder|F|--device|cuda|--launcher|inline")
+    assert status == 2
+    assert "it sees 0 GPUs" in err
+    assert not list(Path("F").glob("runs/*"))

@@ -97,6 +97,23 @@ def _compile(word: str) -> str:
     return word
 
 
+def _launcher(name: str) -> str:
+    """Return a launcher that there is; the others are refused before anything is done."""
+    from isoflop import _registry
+
+    _registry.check(name, choices.MENUS["launcher"], noun="launcher", aliases={"local": "pool", "processes": "pool", "serial": "inline", "one": "inline"})
+    return name
+
+
+def _device(name: str) -> str:
+    if re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        return name
+    numbered = re.fullmatch(r"(?:cuda|gpu)\W*(\d+)", name, re.IGNORECASE)
+    near = f"cuda:{numbered[1]}" if numbered else "cuda" if name.lower().rstrip(":") in {"gpu", "nvidia", "cuda"} else ""
+    guess = f" Did you mean {near}?" if near else ""
+    raise UsageError(f"--device {name}: isoflop trains on cpu, cuda or cuda:N, such as cuda:0.{guess}")
+
+
 def _trackers(names: list[str] | None) -> list[str] | None:
     """Names that can be tracked by; said before anything is done."""
     from isoflop import track
@@ -128,15 +145,23 @@ MarkdownOpt = Annotated[bool, typer.Option("--markdown", help="Print the table a
 WorkersOpt = Annotated[int | None, typer.Option("--workers", min=1, help="Processes at once.  [default: as many as cores]", show_default=False)]
 LauncherOpt = Annotated[
     str,
-    _choice(
+    typer.Option(
         "--launcher",
-        "launcher",
+        callback=_launcher,
+        metavar=choices.metavar("launcher"),
+        autocompletion=choices.complete("launcher"),
         help="How runs are started: by processes on this machine, or one after the other.",
     ),
 ]
 DeviceOpt = Annotated[
     str,
-    typer.Option("--device", metavar="cpu|cuda|cuda:N", autocompletion=choices.complete("device"), help="What models are trained on; all workers share it."),
+    typer.Option(
+        "--device",
+        callback=_device,
+        metavar="cpu|cuda|cuda:N",
+        autocompletion=choices.complete("device"),
+        help="What models are trained on; all workers share it.",
+    ),
 ]
 CompileOpt = Annotated[
     str,
@@ -1141,6 +1166,10 @@ def _memory_of(left: "Sequence[RunSpec]", at_once: int) -> str:
 def _means(device: str, compiling: str, deterministic: bool) -> "Means":
     from isoflop.launch import Means
 
+    if device != "cpu":  # refused once and here, not by every run
+        from isoflop import train as training
+
+        training.present(device)
     return Means(device=device, compile=cast("Compile", compiling), deterministic=deterministic)
 
 

@@ -70,13 +70,28 @@ def check(name: str) -> None:
     Raises:
         UsageError: PyTorch does not know it, or does not reach it.
     """
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UsageError(f"--device {name}: PyTorch {torch.__version__} cannot use it here (not cpu, cuda or cuda:N). Take one of these.")
+    present(name)
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         why = str(error).splitlines()[0]
         raise UsageError(f"--device {name}: PyTorch {torch.__version__} cannot use it here ({why}). Take cpu, or install PyTorch for your GPU.") from None
+
+
+def present(name: str) -> None:
+    """Refuse a device that PyTorch does not see, without using it: a process that starts others should hold no memory of a GPU.
+
+    Raises:
+        UsageError: Not cpu, cuda or cuda:N, or not there.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name}: PyTorch {torch.__version__} cannot use it here (not cpu, cuda or cuda:N). Take one of these.")
+    if name == "cpu":
+        return
+    seen = torch.cuda.device_count()
+    if int(name.partition(":")[2] or 0) >= seen:
+        why = f"it sees {seen} GPU{'' if seen == 1 else 's'}"
+        raise UsageError(f"--device {name}: PyTorch {torch.__version__} cannot use it here ({why}). Take cpu, or install PyTorch for your GPU.")
 
 
 @functools.cache
