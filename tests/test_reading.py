@@ -11,6 +11,7 @@ import pytest
 import isoflop
 from isoflop import fit, readers
 from isoflop.errors import FitError, QuestionError, UsageError
+from isoflop.fit.account import groups
 from isoflop.report import export
 from tables import BUDGETS, LAW, curve, grid, renamed, write
 
@@ -710,3 +711,23 @@ def test_a_refusal_names_the_option_that_reads_the_table(tmp_path, rows, hint):
         readers.read(path)
     assert hint in str(refused.value)
     same(readers.read(path, columns=dict([hint.split("=", 1)])), rtol=1e-6)
+
+
+def test_a_budget_that_is_a_word_does_not_exclude_its_run(tmp_path):
+    rows = [{**row, "isoflop": "extra" if i == 3 else BUDGETS[i // 7]} for i, row in enumerate(GRID)]
+    runs = readers.read(write(tmp_path / "a.csv", rows))
+    same(runs)
+    assert runs.dropped == ()
+
+
+def test_text_seen_many_times_is_flagged(tmp_path):
+    rows = [{**row, "unique_tokens": row["tokens"] / (10 if i < 2 else 1)} for i, row in enumerate(GRID)]
+    runs = readers.read(write(tmp_path / "a.csv", rows))
+    assert len(runs.doubtful) == 2
+    assert "data_constrained" in runs.doubtful[0].reason
+
+
+def test_a_filter_with_a_colon_is_one_reason(tmp_path):
+    runs = readers.read(write(tmp_path / "a.csv", [{**row, "scheme": ("16:16", "Q:A")[i % 2]} for i, row in enumerate(GRID)]), where="scheme == '16:16'")
+    (group,) = groups(runs.dropped)
+    assert group.reason == "not chosen by --where \"scheme == '16:16'\""

@@ -12,6 +12,7 @@ from isoflop.arch import Convention
 from isoflop.runs import Dropped, Note, Runs
 
 _MANY = re.compile(r"([\d,]+) (?:rows|runs)")  # what a reader calls more rows or runs of one reason than it names
+_WHOLE = "not chosen by --where"  # a filter may hold a colon
 _ROWS = re.compile(r"row \d+(?:, line \d+)?|[\d,]+ rows")  # what it calls rows
 
 
@@ -102,7 +103,7 @@ def groups(dropped: Iterable[Dropped]) -> tuple[Group, ...]:
 
 
 def _kind(reason: str) -> str:
-    return reason.partition(":")[0]
+    return reason if reason.startswith(_WHOLE) else reason.partition(":")[0]
 
 
 def _count(entry: Dropped) -> int:

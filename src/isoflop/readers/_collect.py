@@ -20,6 +20,7 @@ _NUMERIC = (
     "tokens_per_param", "n_layers", "d_model",
 )  # fmt: skip
 _POSITIVE = ("params", "tokens", "loss", "flops", "budget", "unique_tokens", "batch_tokens", "flops per token")
+_MAY_BE_TEXT = frozenset({"budget", "seed", "n_layers", "d_model", "context", "batch"})  # a text there, such as "extra", is no reason to exclude a run
 _NAMED = 20  # texts named where a number should be; more are one reason without the text
 FINISHED = frozenset({"ok", "finished", "completed", "complete", "done", "success", "succeeded", "successful", "passed"})
 NOT_ENDED = frozenset({"running", "pending", "interrupted", "queued", "scheduled", "paused", "stopped", "cut short", "incomplete", "started"})
@@ -169,8 +170,8 @@ def _numbers(
             continue
         values[role], kinds = source.numbers(batch, n)
         if source.expression is not None:
-            lacking[role] = kinds == _values.MISSING
-        if role not in {"n_layers", "d_model", "context", "batch"}:
+            lacking[role] = kinds != _values.GIVEN if role in _MAY_BE_TEXT else kinds == _values.MISSING
+        if role not in _MAY_BE_TEXT:
             for column in source.columns:
                 for reason, which in _strange(state, column, batch[column], _values.numbers(batch[column])[1]):
                     drop(reason, which)

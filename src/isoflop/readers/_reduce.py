@@ -19,6 +19,7 @@ ROSE = 1.1  # times its lowest loss, and half the way back to its first: such a 
 KNOWS_NOTHING = 8.0  # bits per byte, of a model that gives every byte the same chance
 FAR = _sense.FAR
 SWEEP = ("isoflop", "horizons", "noise")  # groups of a study's runs that a law is fitted to
+FRESH = 4.0  # epochs that are nearly as good as new text: Muennighoff et al. 2023, Sec. 6
 REACHED = 0.98  # of its planned tokens: a curve that stops before has not ended (assumption: whole batches)
 Whole = Callable[[NDArray[np.int64]], Mapping[int, tuple[str | None, ...]]]
 
@@ -251,6 +252,9 @@ def _unique(grouped: Grouped) -> Floats | None:
     if unique is None or np.isnan(unique).all():
         return None
     unsaid = np.isnan(unique)
+    with np.errstate(all="ignore"):
+        repeated = grouped.last.values["tokens"] > FRESH * unique
+    grouped.doubt(repeated, f"saw its text over {FRESH:g} times, which only --law data_constrained takes into account")
     grouped.doubt(unsaid, "nothing says how many of its tokens are unique; all are taken to be")
     return np.where(unsaid, grouped.last.values["tokens"], unique)
 
