@@ -467,6 +467,16 @@ def test_the_same_text_by_another_name_is_the_same_corpus(own: data.Corpus, tmp_
     assert prepare(moved, folder=own.folder, tokenizer="bpe-300") == found  # the text is read for the new name once, not every time
 
 
+def test_meta_has_a_digest_of_itself_and_one_without_it_is_read(own):
+    path = own.folder / "meta.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in whole.items() if key != "meta_sha256"}))  # as earlier versions wrote it
+    assert data.load(own.folder) == own
+    path.write_text(json.dumps(whole | {"bytes": whole["bytes"] + 1}))
+    with pytest.raises(StoreError, match="its digest does not match its content"):
+        data.load(own.folder)
+
+
 @pytest.mark.parametrize("name", ["train.bin", "val.bin", "tokenizer.json", "meta.json"])
 @pytest.mark.parametrize("harm", ["cut", "flip", "gone"])
 def test_a_damaged_file_is_found(own: data.Corpus, name: str, harm: str) -> None:

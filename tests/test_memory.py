@@ -214,10 +214,13 @@ def trained(corpus, folder, specs, launcher, *, workers=2):
 
 def at_once(events) -> int:
     """Runs under way at the same time, at most."""
-    running, most = 0, 0
+    running, most = set(), 0
     for event in events:
-        running += isinstance(event, Started) - isinstance(event, Finished | Skipped)
-        most = max(most, running)
+        if isinstance(event, Started):
+            running.add(event.id)
+        elif isinstance(event, Finished | Skipped):
+            running.discard(event.record.id if isinstance(event, Finished) else event.id)
+        most = max(most, len(running))
     return most
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from isoflop.data import _aside, _decode, _shards, _stamps
 from isoflop.data import tokenizer as ids
 from isoflop.data.account import numbered, size
-from isoflop.data.corpus import META, Corpus, digest_of, load
+from isoflop.data.corpus import META, SEAL, Corpus, digest_of, load, seal
 from isoflop.data.formats import Document, Excluded, NotTextError, Options, documents
 from isoflop.data.sources import HubDataset, Located, Origin, locate
 from isoflop.data.spool import Documents, Exclusion, Side, Spool
@@ -369,7 +369,8 @@ def _write(read: Read, aside: Path, request: Request, *, vocab: int | None, repo
 
 
 def _meta(corpus: Corpus) -> bytes:
-    return (json.dumps(corpus.model_dump(mode="json"), indent=1) + "\n").encode()
+    fields = corpus.model_dump(mode="json")
+    return (json.dumps(fields | {SEAL: seal(fields)}, indent=1) + "\n").encode()
 
 
 def _reported(spooled: Documents, side: Side, report: Progress) -> Iterator[bytes]:

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from isoflop.data import tokenizer as ids
 from isoflop.data.spool import Exclusion, Side
 from isoflop.errors import CorpusError, StoreError
+from isoflop.store import files
 
 META = "meta.json"
+SEAL = "meta_sha256"  # key of meta.json: the digest of all others
 
 
 class Corpus(BaseModel):
@@ -65,7 +67,7 @@ def load(folder: Path) -> Corpus:
     """
     path = folder / META
     try:
-        corpus = Corpus.model_validate({**json.loads(path.read_text(encoding="utf-8")), "folder": folder})
+        corpus = Corpus.model_validate({**_unsealed(path), "folder": folder})
         for name, digest in corpus.sha256.items():
             _check(folder / name, digest, size=_size(corpus, name))
     except FileNotFoundError as error:
@@ -74,11 +76,29 @@ def load(folder: Path) -> Corpus:
         raise StoreError(f"the corpus in {folder} cannot be read: {error}. Make it readable, then run the same command again.") from None
     except ValidationError as error:
         raise _damaged(folder, f"{META}: {'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}") from None
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _damaged(folder, f"{META} is not JSON, {error}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(folder, f"{META} is not what was written, {error}") from None
     if corpus.digest != digest_of(corpus.sha256, corpus.vocab):
         raise _damaged(folder, f"{META}: the digest is not that of its files")
     return corpus
+
+
+def seal(fields: Mapping[str, object]) -> str:
+    """Return the digest of all that meta.json says, which is written beside it."""
+    return hashlib.sha256(files.canonical(dict(fields))).hexdigest()
+
+
+def _unsealed(path: Path) -> dict[str, object]:
+    """Return the fields of meta.json without their digest. Earlier versions wrote none.
+
+    Raises:
+        ValueError: They do not have that digest.
+    """
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    claimed = fields.pop(SEAL, None)
+    if claimed is not None and claimed != seal(fields):
+        raise ValueError("its digest does not match its content")
+    return dict(fields)
 
 
 def digest_of(sha256: Mapping[str, str], vocab: int) -> str:
