@@ -448,6 +448,14 @@ def test_a_bomb_takes_little_memory(tmp_path: Path, filler: Path, name: str, sai
     assert int(rise) < 120  # MiB
 
 
+def test_a_file_that_demands_gigabytes_to_be_decompressed_is_not_called_damaged(tmp_path: Path) -> None:
+    long = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    packed = zstandard.ZstdCompressor(compression_params=long).compressobj()
+    (tmp_path / "a.txt.zst").write_bytes(packed.compress(b"text " * 1000) + packed.flush())
+    with pytest.raises(CorpusError, match=r"takes more memory to be decompressed.*Decompress it first"):
+        prepare(tmp_path / "a.txt.zst", folder=tmp_path / "data")
+
+
 def test_a_record_that_is_too_long_is_excluded_and_named(tmp_path: Path, filler: Path) -> None:
     long = tmp_path / "long.jsonl"
     long.write_text(lines({"text": "fine"}, {"text": "a" * LONGEST}, {"text": "also fine"}))

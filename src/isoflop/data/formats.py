@@ -79,6 +79,9 @@ def documents(path: Path, raw: IO[bytes], *, whole: bool = False, options: Optio
             yield from _cut.documents(text.clean(), shown(path), options.separator)
         text.check()
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if "memory" in str(error).lower():  # a header may demand gigabytes
+            what = f"{shown(path)} takes more memory to be decompressed than isoflop gives it ({error})"
+            raise CorpusError(f"{what}. Decompress it first, and name the decompressed file.") from None
         what = f"{shown(path)} cannot be read to its end ({error}): it is damaged or incomplete"
         raise CorpusError(f"{what}. Fetch or make it again, or leave it out of the corpus.") from None
 
@@ -215,6 +218,8 @@ def _parquet(path: Path, raw: IO[bytes], compression: str, options: Options) -> 
         for batch in file.iter_batches(batch_size=max(1, min(_ROWS, _ROW_BYTES // max(mean, 1))), columns=[name]):
             yield from _column(batch.column(0), path, row, options)
             row += batch.num_rows
+    except MemoryError:  # pyarrow's is an error of both kinds
+        raise
     except (pa.ArrowException, ValueError) as error:
         what = f"{shown(path)} cannot be read as Parquet: {error}. It is damaged or of another format"
         raise CorpusError(f"{what}. Make it again, or leave it out of the corpus.") from None
