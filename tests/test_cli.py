@@ -260,7 +260,7 @@ def test_time_and_hardware_say_the_same_budget_as_their_product():
     ("words", "status", "said"),
     [
         (["plan"], 2, ["nothing says what to plan for", "5.76e23"]),
-        (["plan", "-5"], 2, ["No such option"]),
+        (["plan", "-5"], 2, ["isoflop plan has no option -5"]),
         (["plan", "0"], 2, ["not a positive finite quantity"]),
         (["plan", "nan"], 2, ["not a quantity"]),
         (["plan", "inf"], 2, ["not a quantity"]),

@@ -201,7 +201,10 @@ def init(
         list[str] | None, typer.Option("--corpus", help="Text: files, a glob or hf:NAME; more than once for several.  [default: python]", show_default=False)
     ] = None,
 ) -> None:
-    """Write a commented study that runs as it is: NAME.toml, in this folder."""
+    """Write a commented study that runs as it is.
+
+    NAME.toml in this folder, and beside it the schema by which an editor completes and checks its keys.
+    """
     from isoflop import study as studies
     from isoflop.store import files
     from isoflop.study import template
@@ -927,9 +930,7 @@ def _answer(question: "Question", *, figure: Path | None, kind: "FigureKind | No
     for sentence in words:
         out.print(sentence, soft_wrap=markdown)
     own = all(fit.spread for fit in question.fits)
-    err.print(
-        "next: isoflop compare, to see where known models stand" + ("" if own else "; isoflop run STUDY, to fit laws to your own text") + ".", soft_wrap=True
-    )
+    err.print("next: isoflop compare, to see where known models stand" + ("" if own else "; isoflop init, to fit laws to your own text") + ".", soft_wrap=True)
 
 
 def _landscape(path: Path, found: "Answer", kind: "FigureKind") -> None:
