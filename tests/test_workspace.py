@@ -16,7 +16,7 @@ import pytest
 import isoflop
 from conftest import records, start
 from isoflop import recipes
-from isoflop.errors import FitError, StudyError
+from isoflop.errors import FitError, StoreError, StudyError
 from isoflop.store import files
 
 
@@ -100,6 +100,27 @@ def test_the_stages_in_python_give_what_the_command_gave(undisturbed):
     assert results.validation.flops == 6e9
     assert len(work.runs()) == 13
     assert {row["group"] for row in work.rows()} == {"isoflop", "noise", "proof"}
+
+
+def test_the_forecast_is_on_record_before_the_proof_is_trained(undisturbed, tmp_path):
+    folder = shutil.copytree(undisturbed, tmp_path / "study")
+    kept = (folder / "claim.json").read_bytes()
+    work = isoflop.open(folder)
+    fits = work.fit()
+    found = work.results(fits=fits)
+    assert found.validation.claimed
+    later = dataclasses.replace(fits, forecast=dataclasses.replace(fits.forecast, noise=10 * fits.forecast.noise + 0.1))  # whose interval holds more
+    assert work.plan(fits=later)[-1].loss_interval != found.validation.interval
+    assert work.results(fits=later).validation.interval == found.validation.interval
+    assert {spec.id for spec in work.claim(fits=later)} == {c.record.id for c in found.validation.contenders}
+    assert (folder / "claim.json").read_bytes() == kept
+    (folder / "claim.json").unlink()
+    assert not work.results(fits=fits).validation.claimed
+    work.claim(fits=fits)
+    assert not (folder / "claim.json").exists()  # the proof is trained: this would be no forecast
+    (folder / "claim.json").write_bytes(kept[:-40])
+    with pytest.raises(StoreError, match="damaged"):
+        work.results(fits=fits)
 
 
 def test_a_diverged_optimum_is_said_and_the_report_written_all_the_same(undisturbed, tmp_path):

@@ -197,7 +197,7 @@ def kept_fits(path: Path) -> saved.Saved:
 
 
 def ask(kept: saved.Saved, request: Request) -> Question:
-    """What was typed of a plan, asked of saved fits and of the published laws named beside them."""
+    """Return the question of a plan by saved fits, and by the published laws named beside them."""
     return plan.read(request, _as_published(kept.fits, kept.account), unit=kept.account.unit)
 
 
@@ -514,7 +514,7 @@ class Workspace:
         return plans
 
     def question(self, request: Request) -> Question:
-        """What was typed of a plan, asked of this study's own fits and of the published laws named beside them."""
+        """Return the question of a plan by this study's own fits, and by the published laws named beside them."""
         runs = self.runs()
         own = _as_published(fit.fit_all(runs), Account.of(runs, f"the study {self.study.name}"))
         return plan.read(request, own, kind=self.study.kind(self.corpus.vocab), target=self.study.target)
@@ -646,5 +646,5 @@ def _listed(keys: Sequence[str]) -> str:
 
 
 def _cell(spec: RunSpec) -> tuple[str, str, float, int, str]:
-    """What a run is for, whatever the recipe trains it by."""
+    """Return what identifies a run in its design, whatever its recipe."""
     return spec.label, spec.shape.model_dump_json(), spec.budget, spec.seed, spec.data

@@ -69,7 +69,7 @@ def one_line(runs: Runs) -> str:
     if ratio >= LEAST_RATIOS:
         return ""
     return (
-        f"at equal compute these {len(runs)} runs differ by only {ratio:.2g} times in tokens per parameter, as a table with one run a budget does. "
+        f"at equal compute these {len(runs)} runs differ by only {ratio:.2f} times in tokens per parameter, as a table with one run a budget does. "
         "Their losses cannot tell what parameters do from what tokens do, so no law of both is fitted. Add runs of other sizes at the same budgets, from a "
         "quarter to four times these."
     )

@@ -1,4 +1,4 @@
-"""What a person typed of a fit, read; whatever cannot be meant is refused here."""
+"""Options of `isoflop fit`, read; an invalid one is refused here."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -92,7 +92,7 @@ class Asked:
 
     @property
     def convention(self) -> Convention | None:
-        """How parameters are to be counted; None where nobody said."""
+        """The counting of parameters; None where no option says it."""
         return cast("Convention | None", self.count)
 
     @property
@@ -166,7 +166,7 @@ def _profiles(runs: Runs) -> tuple[Profile, ...]:
 
 
 def limits(runs: Runs, asked: Asked, found: Fits, flops: float) -> tuple[Limits, ...]:
-    """How far the runs let Approach 3 go, from the very runs that were fitted; none where nobody asked.
+    """Return how far the runs let Approach 3 go, from the very runs that were fitted; none without --profile.
 
     Raises:
         UsageError: Approach 3 could not be fitted.

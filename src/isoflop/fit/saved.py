@@ -42,7 +42,7 @@ def dumps(fits: Fits, account: Account, *, said: Mapping[str, object] | None = N
 
 
 def loads(text: str, *, name: str = "this file") -> Saved:
-    """What `dumps` wrote.
+    """Return the fits that `dumps` wrote.
 
     Args:
         text: Of the file.

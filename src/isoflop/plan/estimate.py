@@ -29,12 +29,12 @@ class Estimate:
 
     @property
     def interval(self) -> Interval | None:
-        """Of the params where the law has resamples; else what its authors print: of the exponent, or of their first constant that has one."""
+        """The interval of the params where the law has resamples; else a printed one: of the exponent, or of the first constant that has one."""
         printed = sorted(self.fit.intervals, key=lambda i: i.quantity != "a")
         return self.interval_of("params") or (printed[0] if printed else None)
 
     def interval_of(self, quantity: str) -> Interval | None:
-        """Of "params", "tokens" or "loss" at this budget."""
+        """Return the interval of "params", "tokens" or "loss" at this budget."""
         return next((i for i in self.intervals if i.quantity == quantity), None)
 
     @property
@@ -54,7 +54,7 @@ class Estimates:
 
 
 def estimates(fits: Iterable[Published], goal: Goal, *, extrapolate: bool = False) -> Estimates:
-    """What each law recommends.
+    """Return what each law recommends.
 
     Args:
         fits: Published laws.

@@ -90,7 +90,7 @@ class Expected:
 
 
 def expected(forecast: "Forecast", *, source: str, smallest: float, refuse: Refuse | None = None) -> Published:
-    """What predicted held-out budgets best, as a published law.
+    """Return the forecast of all fits as a published law.
 
     Args:
         forecast: Of all fits.

@@ -19,7 +19,7 @@ _WORDS = {2: "two", 3: "three"}
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the first screen says."""
+    """The words of the first screen."""
 
     headline: tuple[Part, ...]
     expectation: str

@@ -24,13 +24,13 @@ _DROPPED = re.compile(r"\d+ of \d+ runs are not in the fit: ")  # how `fit` coun
 
 
 def title(fit: Fit) -> str:
-    """What an approach is called, with the form of its law where that is not the paper's."""
+    """Return the name of an approach, with the form of its law where that is not the paper's."""
     usual = {"envelope": "powerlaw", "isoflop": "powerlaw", "parametric": "chinchilla"}
     return NAMES[fit.approach] if fit.form == usual[fit.approach] else f"{NAMES[fit.approach]}, {fit.form}"
 
 
 def candidate(fit: Fit) -> str:
-    """What a fit is called in a hold-out."""
+    """Return the name of a fit in a hold-out."""
     return f"{fit.approach} {fit.form}" if fit.approach == "parametric" else fit.approach
 
 
@@ -104,7 +104,7 @@ def holdout(fits: Fits) -> tuple[Table, ...]:
 
 
 def _brief(by: str) -> str:
-    """Of Approach 3, the form of its law alone, so that the errors stand in one table at eighty columns."""
+    """Return the form of the law alone for Approach 3, so that the errors stand in one table at eighty columns."""
     return by.removeprefix("parametric ")
 
 
@@ -189,7 +189,7 @@ def _aside(fits: Iterable[Fit]) -> dict[Dropped, list[str]]:
 
 
 def warnings(fits: Fits, *, accounted: bool = False) -> tuple[str, ...]:
-    """What the fits warn of, each sentence once with the approaches that say it, and one for many that differ in their numbers alone.
+    """Return the warnings of the fits, each sentence once with the approaches that say it, and one for many that differ in their numbers alone.
 
     Args:
         fits: Of some runs.

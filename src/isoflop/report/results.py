@@ -1,4 +1,4 @@
-"""What is drawn, finished: `Findings` are what every figure asks for; `Fitted` has them of any runs, `Results` of a whole study."""
+"""Finished results, ready to be drawn: `Findings` are what every figure asks for; `Fitted` has them of any runs, `Results` of a whole study."""
 
 from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
@@ -29,7 +29,7 @@ class LossLaw(Protocol):
 
 
 class Findings(Protocol):
-    """What a figure is drawn from."""
+    """Everything that a figure is drawn from."""
 
     @property
     def runs(self) -> Runs: ...
@@ -67,7 +67,7 @@ class Fitted:
 
     @classmethod
     def of(cls, fits: Fits, runs: Runs, *, target: float | None = None) -> Self:
-        """What `fit_all` found in these runs."""
+        """Return the fits of `fit_all` with their runs."""
         return cls(runs=runs, fits=fits.fits, left_out_fits=fits.left_out, target=target, holdout=fits.holdout, forecast=fits.forecast)
 
 
