@@ -14,6 +14,7 @@ from typing import Any, cast
 from isoflop.errors import FitError, not_importable
 from isoflop.readers._logs import Log, Logs, quiet, table
 
+DEEPEST = 8  # settings in settings that are named, as of JSON
 _MAGIC = b":W&B"
 _BLOCK = 1 << 15  # bytes; a record that does not fit is continued in the next. This and the frame: LevelDB's log format, which W&B's own writer follows
 _FRAME = struct.Struct("<IHB")  # checksum, length, kind
@@ -91,20 +92,20 @@ def _step(value: Any, otherwise: float) -> float:
 
 
 def _values(items: Any) -> Iterator[tuple[str, Any]]:
-    """Names and values, what is nested named with points."""
+    """Yield names and values; nested values have names with points."""
     for item in items:
         name = ".".join(item.nested_key) or item.key
         try:
             value = json.loads(item.value_json)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = item.value_json
-        yield from _flat(name, value)
+        yield from _flat(name, value, DEEPEST)
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
+def _flat(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and depth:
         for key, inner in value.items():
-            yield from _flat(f"{name}.{key}", inner)
+            yield from _flat(f"{name}.{key}", inner, depth - 1)
     else:
         yield name, value
 
