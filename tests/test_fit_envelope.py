@@ -15,9 +15,10 @@ from scipy.spatial import ConvexHull
 from isoflop import workspace
 from isoflop.errors import FitError, UnknownNameError, UsageError
 from isoflop.fit import Choices, _curves, _hull, envelope, saved
+from isoflop.fit.answers import by_fit
 from isoflop.fit.asked import Asked
 from isoflop.laws.chinchilla import Chinchilla
-from isoflop.report import export, fits, outlook
+from isoflop.report import export, fits
 from isoflop.runs import Curve, Dropped, Runs
 
 GOLDEN = tomllib.loads((Path(__file__).parent / "golden/sweeps.toml").read_text(encoding="utf-8"))
@@ -260,11 +261,11 @@ def test_all_that_is_printed_of_a_fit_that_lost_a_draw_does_without_its_interval
     found = workspace.find(tmp_path / "curves.csv", words)
     (one,) = found.fits
     assert one.lost == 1
-    said = export.found_json(found.fits, found.account, found.flops, level=words.level)
+    said = export.found_json(found.fits, found.account, found.answer)
     assert said["fits"][0]["a_interval"] == [None, None]
     assert [str(cell) for cell in fits.exponents(found.fits, level=words.level).rows[0].cells][1:] == [f"{one.law.a:.3f}", f"{one.law.b:.3f}"]
-    assert math.isnan(outlook.prediction(one, found.flops, level=words.level).params_interval[0])
-    assert outlook.prediction(one, found.flops, level=words.level).params > 0
+    assert math.isnan(by_fit(one, found.flops, level=words.level).params_interval[0])
+    assert by_fit(one, found.flops, level=words.level).params > 0
     kept = saved.loads(saved.dumps(found.fits, found.account))
     assert kept.fits.fits[0].lost == 1
     assert all(each.spread(found.flops) == () for each in workspace._as_published(kept.fits, kept.account))
