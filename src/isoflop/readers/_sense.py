@@ -222,7 +222,6 @@ def losses(grouped: Grouped, unit: str) -> None:
     if not loss.size or not np.isfinite(loss).any():
         return
     with np.errstate(over="ignore"):  # the mean of two losses of 1e308 is infinite, and refused
-        with np.errstate(over="ignore"):  # of two losses near the largest number, the middle is infinite
         middle = float(np.median(loss[np.isfinite(loss)]))
     if unit == NATS and middle > HIGHEST_LOSS:
         hint = " If these are perplexities: --unit perplexity." if middle < 1e6 else ""
