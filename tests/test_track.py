@@ -80,16 +80,17 @@ def corpus(tmp_path_factory):
 
 
 def specs(corpus):
+    shapes = {width: arch.get("llama").at(width, vocab=corpus.vocab, context=16) for width in (8, 12)}
     return [
         RunSpec(
-            shape=arch.get("llama").at(width, vocab=corpus.vocab, context=16),
+            shape=shapes[width],
             tokens=64 * steps,
             batch=64,
             lr=0.01,
             seed=seed,
             data=corpus.digest,
             eval_tokens=256,
-            budget=1e9,
+            budget=64 * steps * shapes[width].flops_per_token.training,
             group="isoflop",
         )
         for width, seed, steps in ((8, 0, 50), (8, 1, 50), (12, 0, 300))
