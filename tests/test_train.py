@@ -12,7 +12,7 @@ import torch
 
 from isoflop import arch
 from isoflop.arch.llama.module import Llama
-from isoflop.errors import CorpusError, StoreError, TrainError, UsageError
+from isoflop.errors import CorpusError, MemoryShortError, StoreError, UsageError
 from isoflop.runs import AdamW, Cosine, Muon, RunSpec
 from isoflop.store import files
 from isoflop.train import Interrupted, Machine, _machine, checkpoint, decide, seconds_per_step, train
@@ -209,7 +209,7 @@ def test_out_of_memory_halves_the_batch_until_it_fits(corpus, tmp_path, monkeypa
 
 def test_a_model_too_large_for_one_sequence_is_said(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(Llama, "forward", lambda *_, **__: torch.empty(1 << 50))
-    with pytest.raises(TrainError, match="one sequence of 32 tokens"):
+    with pytest.raises(MemoryShortError, match="one sequence of 32 tokens"):
         train(spec_of(corpus), corpus, folder=tmp_path)
 
 
