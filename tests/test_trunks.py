@@ -17,10 +17,11 @@ from isoflop.design import Text
 from isoflop.errors import StudyError
 from isoflop.launch import Finished, Lost, Progress, Started
 from isoflop.runs import Cooldown, RunSpec, own_steps
-from isoflop.store import Store
+from isoflop.store import Store, studies
 from isoflop.train import Trunk, checkpoint, train
 from isoflop.train.schedule import factor
 from isoflop.train.state import State
+from isoflop.workspace import Workspace
 
 TEXT = Text(digest="0" * 16, vocab=256, train_tokens=10**9, val_tokens=10**7)
 STEPS = (40, 60, 100)
@@ -415,6 +416,23 @@ def test_a_trained_study_that_gains_a_budget_trains_that_budget_alone(place, mon
     alone = train(left[0], work.corpus, folder=place / "alone")
     assert timeless(work.known(left[:1])[0]) == timeless(alone)
     assert len(work.fit().fits) >= 1
+
+
+def test_the_way_back_trains_nothing_whatever_budgets_were_dropped_meanwhile(place):
+    (place / "study.toml").write_text(
+        SMALL.replace("sizes = [4, 6, 8]", "sizes = 5").replace('"2.5e7", "5e7", "1e8"', '"1e9", "2e9", "4e9"').replace('"1e9"\n', '"1e11"\n'), encoding="utf-8"
+    )
+    work = isoflop.open(place / "study.toml", folder=place / "numbered")
+    first = work.design().specs
+    with Store(place / "numbered") as store:  # as if they were trained
+        store.add(first)
+        studies.write(place / "numbered", work.study, runs=[])
+    other = work.study.model_copy(update={"budgets": (4e9, 8e9, 1.6e10), "target": 1e11})
+    grown = Workspace(other, folder=place / "numbered").design().specs
+    with Store(place / "numbered") as store:
+        former = studies.write(place / "numbered", other, runs=[row.id for row in store.rows() if row.current])
+        store.add(grown, instead_of=("isoflop", "noise"))
+    assert isoflop.open(former, folder=place / "numbered").design().specs == first
 
 
 def test_a_study_that_changes_how_a_size_is_trained_keeps_nothing(place):

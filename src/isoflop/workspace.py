@@ -29,7 +29,7 @@ from isoflop.report import export
 from isoflop.report.fits import title
 from isoflop.report.results import Results
 from isoflop.runs import Group, RunRecord, Runs, RunSpec, own_steps
-from isoflop.store import FINISHED, Store, files
+from isoflop.store import FINISHED, Row, Store, files
 from isoflop.store import studies as kept_studies
 from isoflop.store.studies import STUDY_FILE
 from isoflop.study import Study
@@ -282,13 +282,13 @@ class Workspace:
         return made
 
     def _extended(self) -> tuple[RunSpec, ...]:
-        """Return the runs of the study that is trained in the folder, if this one only adds budgets to it or takes some away."""
+        """Return the runs of the study that is trained in the folder, if this one only adds budgets to it or takes some away; or of this very study."""
         trained = kept_studies.trained(self.folder)
-        if trained is None or not kept_studies.extends(self.study, trained):
-            return ()
-        digest = self.text.digest
-        with self._look() as store:
-            return tuple(row.spec for row in store.rows() if row.current and row.spec.group in ("isoflop", "noise") and row.spec.data == digest)
+        rows = self._own_rows()
+        if not rows and trained is not None and kept_studies.extends(self.study, trained):
+            with self._look() as store:
+                rows = tuple(row for row in store.rows() if row.current)
+        return tuple(row.spec for row in rows if row.spec.group in ("isoflop", "noise") and row.spec.data == self.text.digest)
 
     def seconds(self, specs: Sequence[RunSpec], *, device: str = "cpu", measure: bool = False) -> Mapping[str, float]:
         """Return the training seconds of the steps that each run takes itself, by id, on one core of this machine or on its device.
@@ -362,7 +362,7 @@ class Workspace:
                 tell(event)
 
             proof = all(spec.group in PROOF for spec in specs)
-            for note in (*notes, *(() if proof else self._take_folder())):
+            for note in (*notes, *(() if proof else self._take_folder(store))):
                 tell(Mended(note=note))
             data.keep_names(corpus)
             store.add(specs, instead_of=PROOF if proof else SWEEP)
@@ -374,10 +374,11 @@ class Workspace:
     def _tracked(self, names: Sequence[str], specs: Sequence[RunSpec]) -> AbstractContextManager[Callable[[Event], None]]:
         return tracking.open(names, study=self.study.name, folder=self.folder, records=self.timed(specs) if names else ())
 
-    def _take_folder(self) -> tuple[str, ...]:
+    def _take_folder(self, store: Store) -> tuple[str, ...]:
         """Make this the study of the folder; a sentence if another one was trained there, with the command that goes back to it."""
         before = kept_studies.trained(self.folder)
-        former = kept_studies.write(self.folder, self.study)
+        runs = [row.id for row in store.rows() if row.current and row.spec.group in (*SWEEP, *PROOF)]
+        former = kept_studies.write(self.folder, self.study, runs=runs)
         if before is None or former is None:
             return ()
         keys = _listed(kept_studies.differing(before, self.study))
@@ -625,16 +626,25 @@ class Workspace:
         return f" The study that was trained there before: {_command('fit', former[-1], self.folder)}" if former else ""
 
     def _as_trained(self, designed: Sequence[RunSpec], groups: Sequence[Group]) -> tuple[RunSpec, ...]:
-        """The runs of the same cells that were trained for this very study, if they are there: a newer recipe does not undo a finished study."""
-        with self._look() as store:
-            rows = [row for row in store.rows() if row.current and row.spec.group in groups]
+        """Return the runs of the same cells that were trained for this very study, if they are there: a newer recipe does not undo a finished study."""
+        rows = [row for row in self._own_rows() if row.spec.group in groups]
         same = sorted(_cell(row.spec) for row in rows) == sorted(_cell(spec) for spec in designed)
         whole = same and all(row.status in FINISHED for row in rows)
-        return tuple(row.spec for row in rows) if whole and self._unchanged() else tuple(designed)
+        return tuple(row.spec for row in rows) if whole else tuple(designed)
 
-    def _unchanged(self) -> bool:
+    def _own_rows(self) -> tuple[Row, ...]:
+        """Return the runs that this very study has in the folder, now or before another study took its place; none if it was never trained there."""
         trained = kept_studies.trained(self.folder)
-        return trained is not None and not kept_studies.differing(trained, self.study)
+        if trained is None:
+            return ()
+        if kept_studies.differing(trained, self.study):
+            ids = kept_studies.former_runs(self.folder, self.study)
+            if not ids:
+                return ()
+            with self._look() as store:
+                return tuple(row for row in store.rows() if row.id in ids)
+        with self._look() as store:
+            return tuple(row for row in store.rows() if row.current)
 
 
 def _command(verb: str, study: Path, folder: Path | None) -> str:

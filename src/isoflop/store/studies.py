@@ -3,8 +3,10 @@
 study.toml                what `isoflop fit FOLDER` and all other commands read; a person may edit it
 trained.toml              the same, as it was last trained
 former/study-N.toml       a study that was trained there before another took its place
+former/study-N.json       the ids of its runs
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from isoflop import study as studies
@@ -34,6 +36,20 @@ def former(folder: Path) -> tuple[Path, ...]:
     return tuple(found[n] for n in sorted(found) if n)
 
 
+def former_runs(folder: Path, study: Study) -> frozenset[str]:
+    """Return the ids of the runs that a study had when it was trained in a folder before; none if it was not.
+
+    Raises:
+        StudyError: A file that should be a former study is none.
+        StoreError: The list of its runs is damaged.
+    """
+    path = _same(folder, study)
+    if path is None or not path.with_suffix(".json").is_file():
+        return frozenset()
+    runs = files.read_json(path.with_suffix(".json")).get("runs")
+    return frozenset(map(str, runs)) if isinstance(runs, list) else frozenset()
+
+
 def differing(one: Study, other: Study) -> tuple[str, ...]:
     """Return the keys in which two studies differ, but for those that name things."""
     return tuple(key for key in Study.model_fields if key not in NAMES and getattr(one, key) != getattr(other, key))
@@ -45,8 +61,13 @@ def extends(study: Study, trained: Study) -> bool:
     return set(differing(study, trained)) <= (GROWS | {"sizes", "spread"} if listed else GROWS)
 
 
-def write(folder: Path, study: Study) -> Path | None:
+def write(folder: Path, study: Study, *, runs: Iterable[str]) -> Path | None:
     """Write a study as the one that is trained in a folder from now on.
+
+    Args:
+        folder: The folder.
+        study: The study.
+        runs: Ids of the runs of the study that is trained there so far.
 
     Returns:
         Where the study is kept that was trained there before, if that is another one.
@@ -56,7 +77,7 @@ def write(folder: Path, study: Study) -> Path | None:
         StudyError: The file of the trained study is not a study.
     """
     before = trained(folder)
-    kept = _keep(folder, before) if before is not None and differing(before, study) else None
+    kept = _keep(folder, before, runs) if before is not None and differing(before, study) else None
     for name in (STUDY_FILE, TRAINED_FILE):
         path = folder / name
         if not _holds(path, study):  # a person's comments stay
@@ -71,14 +92,18 @@ def _holds(path: Path, study: Study) -> bool:
         return False
 
 
-def _keep(folder: Path, study: Study) -> Path:
-    known = former(folder)
-    same = [path for path in known if not differing(studies.load(path), study)]
-    if same:
-        return same[-1]
-    path = folder / FORMER / f"study-{1 + max(map(_number, known), default=0)}.toml"
-    files.write(path, studies.show(study).encode())
+def _keep(folder: Path, study: Study, runs: Iterable[str]) -> Path:
+    path = _same(folder, study)
+    if path is None:
+        path = folder / FORMER / f"study-{1 + max(map(_number, former(folder)), default=0)}.toml"
+        files.write(path, studies.show(study).encode())
+    files.write(path.with_suffix(".json"), files.canonical({"runs": list(runs)}))
     return path
+
+
+def _same(folder: Path, study: Study) -> Path | None:
+    """The file of the former study that is this one."""
+    return next((path for path in reversed(former(folder)) if not differing(studies.load(path), study)), None)
 
 
 def _number(path: Path) -> int:
