@@ -1,6 +1,7 @@
 """Runs that begin alike share their beginning, and none of them can tell: the records are those of runs trained alone."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import shutil
@@ -419,20 +420,22 @@ def test_a_trained_study_that_gains_a_budget_trains_that_budget_alone(place, mon
 
 
 def test_the_way_back_trains_nothing_whatever_budgets_were_dropped_meanwhile(place):
-    (place / "study.toml").write_text(
-        SMALL.replace("sizes = [4, 6, 8]", "sizes = 5").replace('"2.5e7", "5e7", "1e8"', '"1e9", "2e9", "4e9"').replace('"1e9"\n', '"1e11"\n'), encoding="utf-8"
-    )
-    work = isoflop.open(place / "study.toml", folder=place / "numbered")
+    changes = (("sizes = [4, 6, 8]", "sizes = 5"), ("context = 16", "context = 128"), ("batch_scale = 4", ""), ('"1e9"', '"2e13"'))
+    text = functools.reduce(lambda text, change: text.replace(*change), changes, SMALL).replace('["2.5e7", "5e7", "1e8"]', '["1e11", "2e11", "4e11"]')
+    (place / "study.toml").write_text(text, encoding="utf-8")
+    folder = place / "numbered"
+    work = isoflop.open(place / "study.toml", folder=folder)
     first = work.design().specs
-    with Store(place / "numbered") as store:  # as if they were trained
+    with Store(folder) as store:  # as if they were trained
         store.add(first)
-        studies.write(place / "numbered", work.study, runs=[])
-    other = work.study.model_copy(update={"budgets": (4e9, 8e9, 1.6e10), "target": 1e11})
-    grown = Workspace(other, folder=place / "numbered").design().specs
-    with Store(place / "numbered") as store:
-        former = studies.write(place / "numbered", other, runs=[row.id for row in store.rows() if row.current])
+        studies.write(folder, work.study, runs=[])
+    other = work.study.model_copy(update={"budgets": (4e11, 8e11, 1.6e12)})
+    grown = Workspace(other, folder=folder).design().specs
+    assert {spec.id for spec in design.design(work.study, work.text, trained=grown).specs} != {spec.id for spec in first}  # those alone do not tell
+    with Store(folder) as store:
+        former = studies.write(folder, other, runs=[row.id for row in store.rows() if row.current])
         store.add(grown, instead_of=("isoflop", "noise"))
-    assert isoflop.open(former, folder=place / "numbered").design().specs == first
+    assert isoflop.open(former, folder=folder).design().specs == first
 
 
 def test_a_study_that_changes_how_a_size_is_trained_keeps_nothing(place):
