@@ -334,6 +334,31 @@ def test_nobody_logged_in_to_wandb_is_said_and_not_asked(tmp_path, monkeypatch):
     assert "WANDB_MODE=offline" in warnings[0]
 
 
+@pytest.mark.slow
+def test_wandb_on_a_full_disk_is_off_after_one_warning_without_a_traceback(tmp_path):
+    code = f"""
+import resource, sys
+from pathlib import Path
+import wandb
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_store as t
+from isoflop import track
+from isoflop.launch import Finished
+from isoflop.store import files
+folder, spec = Path({str(tmp_path)!r}), t.spec_of(steps=50)
+record = files.write_record(folder / "runs" / spec.id, t.record_of(spec), t.curve_of(spec))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+with track.open(["wandb"], study="tiny", folder=folder) as tell:
+    tell(Finished(record=record))
+"""
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"WANDB_MODE": "offline"}
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("warning: tracking by wandb is off") == 1
+    assert "Traceback" not in done.stderr
+
+
 def test_a_tracker_that_hangs_holds_nobody_up(tmp_path):
     record, free = keep(tmp_path), threading.Event()
     tracker = Notebook()

@@ -1,5 +1,6 @@
 """Weights & Biases: a run for each run, grouped by study; offline if the environment says so (WANDB_MODE=offline)."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ class WeightsAndBiases:
     def __init__(self, folder: Path, study: str) -> None:
         import wandb
 
+        logging.raiseExceptions = False  # W&B keeps a log of its own; where that cannot be written, Python would print a traceback for each line of it
         self._wandb, self._folder, self._study = wandb, folder, study
         self.where = os.environ.get("WANDB_PROJECT") or PROJECT
         # what it would tell of this machine is in the record's clock, and what it would print is not asked for
