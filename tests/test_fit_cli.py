@@ -477,7 +477,7 @@ def test_figures_that_cannot_be_written_are_an_error_in_words_after_the_answer(r
         status, out, err = asked(*words, tmp_path / "figures")
     assert status == 1
     assert "train a model of about" in flat(out)
-    assert re.search(r"\.png would be larger than this process may write\. .* then start again", flat(err))
+    assert re.search(r"\.png would be larger than this process may write\. .* then run the same command again", flat(err))
     assert all(map(is_whole, figures_of(tmp_path / "figures")))
     assert not list((tmp_path / "figures").glob(".*"))
     (tmp_path / "file").write_text("")
