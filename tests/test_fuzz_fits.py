@@ -1,17 +1,23 @@
 """Whatever runs are fitted: fits, plans and tables without a warning, or an error of ours; and no number that cannot be."""
 
+import dataclasses
+import functools
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import simulated
 from fuzz import answer_or_error, examples
 from isoflop import fit, workspace
-from isoflop.fit import answers
+from isoflop.fit import _frontier, answers, isoflop
+from isoflop.fit._overflow import unwarned
 from isoflop.fit.account import Account
 from isoflop.fit.saved import Saved
 from isoflop.laws.chinchilla import Chinchilla
+from isoflop.laws.powerlaw import PowerLaw
 from isoflop.plan import question
 from isoflop.plan.request import Request
 from isoflop.report import export, outlook, planning
@@ -69,3 +75,28 @@ def test_runs_of_any_losses_are_fitted_and_shown_without_a_warning(runs, beyond)
     for entry in found:
         assert not math.isnan(entry.objective)
     answer_or_error(lambda: shown(found, runs, beyond * float(runs.flops.max())))
+
+
+@pytest.mark.parametrize("budgets", [(1e10, 3e10, 1e11), (9.99e10, 1e11, 1.001e11)], ids=["a decade", "a thousandth"])
+def test_three_noisy_budgets_are_fitted_without_a_warning(budgets):
+    """Their scatter has one degree of freedom, so that some draws put an optimum beyond double precision."""
+    law = Chinchilla(E=1.0, A=20.0, B=30.0, alpha=0.34, beta=0.28)
+    params = (law.optimum(np.array(budgets)).params[:, None] * np.geomspace(0.25, 4.0, 5)).ravel()
+    tokens = np.repeat(budgets, 5) / (6 * params)
+    for seed in range(3):
+        loss = law.loss(params, tokens) * np.exp(0.02 * np.random.default_rng(seed).standard_normal(params.size))
+        runs = Runs.from_columns(params=params, tokens=tokens, loss=loss, budget=np.repeat(budgets, 5))
+        answer_or_error(functools.partial(isoflop.fit, runs, resamples=2000))
+
+
+def test_rows_beyond_double_precision_make_no_law():
+    far, near = np.array([800.0, -800.0, 1.0]), np.array([1.0, 1.0, 1.0])
+    decay = _frontier.Decay(near, near, near)
+    with unwarned:
+        assert len(_frontier.power_laws(1e10, _frontier.Line(far, near), _frontier.Line(near, near), decay)) == 1
+
+
+def test_an_optimum_of_no_params_is_no_prediction():
+    found = isoflop.fit(simulated.results().runs, resamples=0)
+    nowhere = dataclasses.replace(found, law=PowerLaw(c0=1e10, n0=1e-300, d0=1.0, a=40.0, b=0.5))
+    assert math.isnan(answers.by_fit(nowhere, 1.0).params)

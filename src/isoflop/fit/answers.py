@@ -10,6 +10,7 @@ from isoflop.errors import ExtrapolationError, FitError, RefusedError
 from isoflop.fit import Fit, Fits, Prediction, refusals
 from isoflop.fit._overflow import unwarned
 from isoflop.fit.refusals import Refusal
+from isoflop.laws import Allocation
 
 LEVEL = 0.8  # from the 10th to the 90th percentile, as in Hoffmann et al. 2022, Table 2
 NOWHERE = (math.nan, math.nan)
@@ -73,10 +74,17 @@ def answer(fits: Fits, flops: float, *, level: float = LEVEL, extrapolate: bool 
     return Answer(prediction=found, unit=unit, fit=fit, refusals=(*refusals.one_budget(flops, _seen(fits)), *reasons, *trend))
 
 
+def _optimum(fit: Fit, flops: float) -> Allocation:
+    best = fit.law.optimum(flops)
+    if not (0 < best.params < math.inf and 0 < best.tokens < math.inf):
+        raise FitError("the optimum has no params, or infinitely many.")
+    return best
+
+
 def by_fit(fit: Fit, flops: float, *, level: float = LEVEL) -> Prediction:
     """Return what one fit says by itself; NaN where its law has no optimum."""
     try:
-        best = fit.law.optimum(flops)
+        best = _optimum(fit, flops)
         return Prediction(
             flops=flops,
             params=float(best.params),

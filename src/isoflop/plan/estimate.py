@@ -101,6 +101,8 @@ def _estimate(fit: Published, goal: Goal) -> Estimate:
         raise FitError(msg)
     best = goal.best(fit.law)
     flops = float(best.flops)
+    if not (0 < best.params < math.inf and 0 < best.tokens < math.inf):
+        raise FitError(f"at {units.flops(flops)} FLOPs its optimum has no params, or infinitely many.")
     return Estimate(
         fit=fit,
         flops=flops,

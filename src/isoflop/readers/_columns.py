@@ -56,7 +56,8 @@ class Source:
         if self.expression is None:
             return np.full(rows, self.factor), np.zeros(rows, dtype=np.int8)
         found, kinds = self.expression.numbers(batch, rows)
-        return (found * self.factor if self.factor != 1 else found), kinds
+        with np.errstate(over="ignore"):  # an infinite number of tokens is excluded by name
+            return (found * self.factor if self.factor != 1 else found), kinds
 
     def __str__(self) -> str:
         if self.expression is None:
