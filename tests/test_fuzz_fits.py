@@ -1,11 +1,9 @@
 """Whatever runs are fitted: fits, plans and tables without a warning, or an error of ours; and no number that cannot be."""
 
 import dataclasses
-import functools
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,16 +75,14 @@ def test_runs_of_any_losses_are_fitted_and_shown_without_a_warning(runs, beyond)
     answer_or_error(lambda: shown(found, runs, beyond * float(runs.flops.max())))
 
 
-@pytest.mark.parametrize("budgets", [(1e10, 3e10, 1e11), (9.99e10, 1e11, 1.001e11)], ids=["a decade", "a thousandth"])
-def test_three_noisy_budgets_are_fitted_without_a_warning(budgets):
-    """Their scatter has one degree of freedom, so that some draws put an optimum beyond double precision."""
-    law = Chinchilla(E=1.0, A=20.0, B=30.0, alpha=0.34, beta=0.28)
-    params = (law.optimum(np.array(budgets)).params[:, None] * np.geomspace(0.25, 4.0, 5)).ravel()
-    tokens = np.repeat(budgets, 5) / (6 * params)
-    for seed in range(3):
-        loss = law.loss(params, tokens) * np.exp(0.02 * np.random.default_rng(seed).standard_normal(params.size))
-        runs = Runs.from_columns(params=params, tokens=tokens, loss=loss, budget=np.repeat(budgets, 5))
-        answer_or_error(functools.partial(isoflop.fit, runs, resamples=2000))
+def test_three_budgets_with_scattered_optima_lose_the_draws_beyond_double_precision():
+    """Their scatter has one degree of freedom, so that a few of 2000 draws put an optimum at over e**700 params."""
+    budget = np.repeat([1e10, 3e10, 1e11], 7)
+    x, middle = np.tile(np.linspace(-9, 9, 7), 3), np.repeat([-4.5, 4.5, -4.5], 7)
+    loss = (2 + 0.01 * (x - middle) ** 2) * np.exp(0.001 * np.random.default_rng(0).standard_normal(21))
+    params = 4e4 * np.exp(x)
+    found = isoflop.fit(Runs.from_columns(params=params, tokens=budget / (6 * params), loss=loss, budget=budget), resamples=2000)
+    assert 0 < found.lost < 100
 
 
 def test_rows_beyond_double_precision_make_no_law():
