@@ -221,6 +221,15 @@ def test_an_interval_as_wide_as_the_losses_of_the_sweep_proves_nothing():
             assert "held" not in said.proof[0] or verdict == "held"
 
 
+def test_a_refused_answer_is_named_so_with_its_reasons_and_no_size():
+    reasons = ("The best model would have 1e-122 parameters.", "Check the units.")
+    refused = dataclasses.replace(simulated.results(proof=False), plans=(), refused=reasons, proof_note=" ".join(reasons))
+    said = answer(refused)
+    assert "".join(words for words, _ in said.headline) == "No answer for 1e13 FLOPs: what the fits say cannot be right."
+    assert (said.expectation, said.verdict) == (" ".join(reasons), "none")
+    assert "train a model" not in rendered(refused)
+
+
 def test_a_forecast_that_was_not_on_record_is_said_to_be_later():
     assert "No forecast was on record before the proof was trained" in proved(claimed=False)[-1]
     assert "on record" not in " ".join(proved())
