@@ -245,6 +245,13 @@ def test_saved_fits_of_anything(changes, seed, signed, flops):
         answer_or_error(lambda: planning.plan(question.answer(workspace.ask(back, Request(flops=flops)))))
 
 
+def test_a_forecast_without_degrees_of_freedom_is_refused():
+    found = document()
+    exact = found["exact"] | {"rest": found["exact"]["rest"] | {"forecast": found["exact"]["rest"]["forecast"] | {"freedom": 0}}}
+    with pytest.raises(IsoflopError, match=r"forecast\.freedom is 0"):
+        saved.loads(json.dumps(found | {"exact": exact, "sha256": saved._digest(exact)}))
+
+
 # records
 
 

@@ -67,6 +67,9 @@ def _saved(exact: Mapping[str, object]) -> Saved:
         raise UsageError("it holds no fit")
     hints, rest = typing.get_type_hints(Fits), _codec.mapping(parts["rest"], _REST, "rest", optional={"trained"})  # which older versions did not write
     others = {name: _codec.read(hints[name], value, name, fits) for name, value in rest.items()}
+    forecast = others["forecast"]
+    if forecast is not None and forecast.freedom < 1:
+        raise UsageError(f"forecast.freedom is {forecast.freedom}, but an interval needs at least 1 degree of freedom")
     account = _codec.read(Account, parts["account"], "account")
     budgets = {f"fits[{i}].reach_flops": fit.reach_flops for i, fit in enumerate(fits)} | {"account.smallest_flops": account.smallest_flops}
     for where, flops in budgets.items():
