@@ -312,6 +312,7 @@ def zipped(name):
         ("params,tokens,loss\n1,2,3\n".encode("utf-32"), "UTF-32"),
         (b"\\begin{tabular}{lll}", "LaTeX"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_table_is_refused_by_name(tmp_path, content, what):
     for name in ("runs.csv", "runs.bin"):
