@@ -732,3 +732,83 @@ def test_a_filter_with_a_colon_is_one_reason(tmp_path):
     runs = readers.read(write(tmp_path / "a.csv", [{**row, "scheme": ("16:16", "Q:A")[i % 2]} for i, row in enumerate(GRID)]), where="scheme == '16:16'")
     (group,) = groups(runs.dropped)
     assert group.reason == "not chosen by --where \"scheme == '16:16'\""
+
+
+@pytest.mark.parametrize("column", ["name", "run", "experiment_name", "user", "version", "hidden_act"])
+def test_a_name_or_an_odd_column_by_which_equal_runs_differ_is_asked_about(tmp_path, column):
+    rows = [{**row, column: name, "loss": float(row["loss"]) * scale} for row in GRID for name, scale in (("gpt", 1.0), ("llama", 0.93))]
+    with pytest.raises(QuestionError, match=f"{column!r} holds 2 sorts"):
+        readers.read(write(tmp_path / "a.csv", rows))
+
+
+@pytest.mark.parametrize(
+    "column", ["num_params_active", "active_non_embedding_params", "active_parameter_count", "params_activated_non_emb", "N params act (B)"]
+)
+def test_active_parameters_are_known_by_their_words(tmp_path, column):
+    scale = 1e9 if "(B)" in column else 1
+    rows = [{"params": 8 * row["params"], column: row["params"] / scale, "tokens": row["tokens"], "loss": row["loss"]} for row in GRID]
+    runs = readers.read(write(tmp_path / "a.csv", rows))
+    same(runs)
+    assert runs.convention == ("nonembedding" if "non" in column else "total")
+
+
+@pytest.mark.parametrize("column", ["best_val_loss", "c4_val_loss", "eval_loss_avg", "Val Loss (C4)", "val_nll_per_token"])
+def test_a_loss_on_held_out_text_counts_before_others_by_any_name(tmp_path, column):
+    rows = [{"params": row["params"], "tokens": row["tokens"], "train_loss": 9.0, "val_loss_std": 0.1, column: row["loss"]} for row in GRID]
+    same(readers.read(write(tmp_path / "a.csv", rows)))
+
+
+def test_several_losses_on_held_out_text_are_asked_about(tmp_path):
+    rows = [{**row, "c4_val_loss": row["loss"], "pile_val_loss": 2.0} for row in GRID]
+    path = write(tmp_path / "a.csv", rows)
+    with pytest.raises(QuestionError, match="2 columns are losses on held-out text") as asked:
+        readers.read(path)
+    assert [reading.option for reading in asked.value.readings] == [f"--map loss={name}" for name in ("c4_val_loss", "pile_val_loss", "loss")]
+    same(readers.read(path, columns={"loss": "c4_val_loss"}))
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"), [("completed", "True", "False"), ("finished", "yes", "no"), ("has_diverged", 0, 1), ("failed", "", "true"), ("is_done", 1, 0)]
+)
+def test_a_column_of_truths_says_which_runs_have_ended(tmp_path, column, good, bad):
+    (dropped,) = readers.read(write(tmp_path / "a.csv", [{**row, column: bad if i == 3 else good} for i, row in enumerate(GRID)])).dropped
+    assert "by the file's own column" in dropped.reason
+    with pytest.raises(FitError, match=r"none of 35 rows.*none"):
+        readers.read(write(tmp_path / "b.csv", [{**row, column: bad} for row in GRID]))
+
+
+@pytest.mark.parametrize("column", ["finished", "completed"])
+def test_dates_say_nothing_of_how_runs_ended(tmp_path, column):
+    assert len(readers.read(write(tmp_path / "a.csv", [{**row, column: f"2024-05-{i % 28 + 1:02}"} for i, row in enumerate(GRID)]))) == len(GRID)
+
+
+@pytest.mark.parametrize(("column", "scale"), [("params", 1e-6), ("tokens", 1e-9), ("tokens", 1e-6), ("flops", 1e-18), ("flops", 1e3)])
+def test_rows_in_another_unit_than_the_others_are_excluded_by_name(tmp_path, column, scale):
+    runs = readers.read(write(tmp_path / "a.csv", [{**row, column: float(row[column]) * (scale if i % 3 == 0 else 1)} for i, row in enumerate(GRID)]))
+    same(runs, [row for i, row in enumerate(GRID) if i % 3])
+    assert {"invalid" in entry.reason for entry in runs.dropped} == {True}
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_budgets_that_are_numbered_are_no_unit_of_compute(tmp_path, first):
+    path = write(tmp_path / "a.csv", [{**row, "budget": first + i // 7} for i, row in enumerate(GRID)])
+    with pytest.raises(QuestionError, match="contradict"):
+        readers.read(path)
+    same(readers.read(path, columns={"budget": "none"}))
+
+
+def test_budgets_that_are_the_cost_of_each_run_are_grouped(tmp_path):
+    rows = [
+        {"params": row["params"], "tokens": row["tokens"], "loss": row["loss"], "compute_budget": float(row["flops"]) * (1 + i / 1e4)}
+        for i, row in enumerate(GRID)
+    ]
+    assert len(set(readers.read(write(tmp_path / "a.csv", rows)).budget)) == len(BUDGETS)
+
+
+@pytest.mark.parametrize("loss", ["nan", "inf", 14.9, "NaN", 12])
+def test_a_rate_that_diverged_was_tried_too(tmp_path, loss):
+    rates = ((5e-4, 1.01), (1e-3, 1.0), (4e-3, None))
+    rows = [{**row, "vocab": 32000, "lr": lr, "loss": loss if k is None else float(row["loss"]) * k} for row in GRID for lr, k in rates]
+    runs = readers.read(write(tmp_path / "a.csv", rows))
+    same(runs)
+    assert "lowest or highest" not in note(runs, "settings")

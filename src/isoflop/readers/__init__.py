@@ -118,7 +118,7 @@ def read(
         MemoryShortError: There is too little memory.
         MissingExtraError: The format's own library is not installed.
     """
-    from isoflop.readers import _collect, _reduce, _several, _where
+    from isoflop.readers import _reduce, _several, _values, _where
 
     paths = [Path(one) for one in ([path] if isinstance(path, str | Path) else path)]
     tell = on_progress or (lambda _what, _fraction: None)
@@ -130,7 +130,7 @@ def read(
         chosen = None if where is None else _where.parse(where, source.columns)
         plan, rows = _collected(source, {**from_names, **(columns or {})}, chosen, convention=convention, unit=unit, tell=tell)
         choices = _reduce.Choices(tolerance=tolerance, every_point=every_point, every_run=every_run, pool=tuple(pool))
-        runs = _reduce.reduce(rows, plan, choices, whole=lambda numbers: _collect.whole_rows(source, source.columns, numbers), tell=tell)
+        runs = _reduce.reduce(rows, plan, choices, whole=lambda numbers: _values.whole_rows(source, source.columns, numbers), tell=tell)
     if isinstance(source, _several.Several):
         runs = replace(runs, dropped=(*source.excluded, *map(source.place, runs.dropped)))
     return runs

@@ -1,7 +1,8 @@
 """Settings swept at one size and length: the best setting of each counts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,30 @@ class Setting(NamedTuple):
     name: str
     codes: NDArray[np.int64]  # (runs,)
     values: Floats | None  # (runs,); None of texts
+
+    def first(self, n: int) -> "Setting":
+        """Return the setting of the first n runs."""
+        return Setting(self.name, self.codes[:n], None if self.values is None else self.values[:n])
+
+
+def together(first: Rows, others: Sequence[Rows]) -> Rows:
+    """Return rows of one table after each other; the tally and the names are those of the first."""
+    every = (first, *others)
+
+    def joined(*arrays: NDArray[Any] | None) -> Any:
+        return np.concatenate(arrays) if all(one is not None for one in arrays) else None  # type: ignore[arg-type]
+
+    return replace(
+        first,
+        number=joined(*(rows.number for rows in every)),
+        run=joined(*(rows.run for rows in every)),
+        bad=joined(*(rows.bad for rows in every)),
+        counted=joined(*(rows.counted for rows in every)),
+        final=joined(*(rows.final for rows in every)),
+        group=joined(*(rows.group for rows in every)),
+        values={role: joined(*(rows.values[role] for rows in every)) for role in first.values if all(role in rows.values for rows in others)},
+        extras={name: factor._replace(codes=joined(*(rows.extras[name].codes for rows in every))) for name, factor in first.extras.items()},
+    )
 
 
 def settings(rows: Rows, plan: Plan) -> list[Setting]:
@@ -76,16 +101,29 @@ def _near(values: Floats, step: float = SAME) -> NDArray[np.int64]:
     return code
 
 
-def keep_best(grouped: Grouped, plan: Plan, apart: Sequence[NDArray[np.int64]], *, every_run: bool) -> tuple[Note, ...]:
+def keep_best(grouped: Grouped, tried: Rows, plan: Plan, apart: Sequence[NDArray[np.int64]], *, every_run: bool) -> tuple[Note, ...]:
     """Exclude runs that are not of the best setting at their size and length.
 
     Seeds of one setting stay together, and their mean decides.
+
+    Args:
+        grouped: Runs.
+        tried: The rows of these runs, then those of runs that diverged: their settings were tried, too.
+        plan: What was read from where.
+        apart: Codes of `tried` that keep rows apart: of corpora, say.
+        every_run: Exclude none.
     """
-    rows = grouped.last
-    swept = settings(rows, plan)
-    if not swept or not grouped.ids:
+    rows, n = grouped.last, len(grouped.ids)
+    swept = settings(tried, plan)
+    if not swept or not n:
         return ()
-    cell = cells(rows, apart)
+    everywhere = cells(tried, apart)
+    loss = np.concatenate([rows.values["loss"], np.full(everywhere.size - n, np.inf)])
+    edges = tuple(text for one in swept if (text := _edge(one, everywhere, loss)))
+    swept = [one for one in (one.first(n) for one in swept) if np.unique(one.codes).size > 1]
+    if not swept:
+        return ()
+    cell = np.unique(everywhere[:n], return_inverse=True)[1].reshape(-1)
     _, setting = np.unique(np.stack([one.codes for one in swept]), axis=1, return_inverse=True)
     pair = cell * (setting.max() + 1) + setting.reshape(-1)
     pairs, back, counts = np.unique(pair, return_inverse=True, return_counts=True)
@@ -98,7 +136,6 @@ def keep_best(grouped: Grouped, plan: Plan, apart: Sequence[NDArray[np.int64]], 
     np.minimum.at(lowest, of_cell, mean)
     best = mean == lowest[of_cell]
     names = " and ".join(one.name for one in swept)
-    edges = tuple(text for one in swept if (text := _edge(one, cell, rows.values["loss"])))
     out = ~best[back.reshape(-1)]
     total, kept, many = len(grouped.ids), int((~out).sum()), int(several.sum())
     if every_run:
@@ -117,9 +154,8 @@ def _edge(setting: Setting, cell: NDArray[np.int64], loss: Floats) -> str:
     edges = tried = two = 0
     for part in np.split(order, np.flatnonzero(np.diff(cell[order])) + 1):
         values = setting.values[part]
-        values = values[np.isfinite(values)]
         distinct = np.unique(setting.codes[part]).size
-        if distinct < 2:
+        if distinct < 2 or not np.isfinite(loss[part[0]]) or not np.isfinite(values).all():
             continue
         tried, two = tried + 1, two + (distinct == 2)
         edges += bool(values[0] in {values.min(), values.max()})

@@ -24,6 +24,11 @@ _MAY_BE_TEXT = frozenset({"budget", "seed", "n_layers", "d_model", "context", "b
 _NAMED = 20  # texts named where a number should be; more are one reason without the text
 FINISHED = frozenset({"ok", "finished", "completed", "complete", "done", "success", "succeeded", "successful", "passed"})
 NOT_ENDED = frozenset({"running", "pending", "interrupted", "queued", "scheduled", "paused", "stopped", "cut short", "incomplete", "started"})
+OWN = {  # reasons by role of a column of truths; later ones count before earlier ones
+    "ended": "it has not ended, by the file's own column",
+    "failed": "failed, by the file's own column",
+    "diverged": "diverged, by the file's own column",
+}
 LEVELS = 64  # distinct texts of a column without a role; with more it says nothing of groups of runs (assumption)
 _SPARE = 300  # columns without a role that are looked at
 Tell = Callable[[str, float], None]
@@ -226,7 +231,6 @@ def _strange(state: _State, name: str, column: Any, kinds: NDArray[np.int8]) -> 
 
 
 def _drop_impossible(values: Mapping[str, Floats], lacking: Mapping[str, Any], drop: Callable[[str, Any], None], plan: Plan) -> None:
-    curves = "run_id" in plan.sources
     for role, cells in values.items():
         if role not in _POSITIVE:
             continue
@@ -237,10 +241,12 @@ def _drop_impossible(values: Mapping[str, Floats], lacking: Mapping[str, Any], d
             drop(f"{role} = {plan.derived[role]} cannot be computed: a cell is empty", absent)
         if role in {"params", "tokens", "loss"}:
             drop(f"no {name}", absent)
-        if role != "loss" or not curves:  # the last loss of a curve says whether the run diverged
+        if role != "loss":  # a loss that is no number says that a run diverged: `_grouped`
             drop(f"{name} is NaN", np.isnan(cells) & ~absent)
             drop(f"{name} is infinite", np.isinf(cells))
         below = "is below 1, the least that a perplexity can be" if role == "loss" and plan.unit == "perplexity" else "is zero or negative"
+        if role == "budget":
+            continue
         drop(f"{name} {below}", cells <= 0)
     with np.errstate(all="ignore"):
         product = 6 * values["params"] * values["tokens"]
@@ -322,9 +328,12 @@ def _labels(batch: Mapping[str, Any], state: _State, n: int) -> dict[str, NDArra
     for role, label, names in (("run_id", "run", state.names), ("status", "bad", state.bad_names), ("group", "group", state.group_names)):
         if role in columns:
             labels[label] = _codes(batch[columns[role]], names, keep=_unfinished if role == "status" else lambda text: text)
-    if "diverged" in columns:
-        said, _ = _values.truths(batch[columns["diverged"]])
-        labels["bad"] = np.where(said, state.bad_names.setdefault("diverged", len(state.bad_names)), labels["bad"])
+    for role, reason in OWN.items():
+        if role in columns:
+            said, strange = _values.truths(batch[columns[role]])
+            if strange is None or role == "diverged":  # else dates, or fractions
+                bad = ~said & ~_values.texts(batch[columns[role]]).is_null().to_numpy(zero_copy_only=False) if role == "ended" else said
+                labels["bad"] = np.where(bad, state.bad_names.setdefault(reason, len(state.bad_names)), labels["bad"])
     if "final" in columns:
         labels["final"] = _values.truths(batch[columns["final"]])[0]
     return labels
@@ -376,24 +385,3 @@ def _joined(parts: list[dict[str, Any]], state: _State) -> Rows:
         convention=state.plan.convention,
         counting="",
     )
-
-
-def whole_rows(source: Any, columns: tuple[str, ...], numbers: NDArray[np.int64]) -> dict[int, tuple[str | None, ...]]:
-    """Read some rows again, with all columns.
-
-    Args:
-        source: The table.
-        columns: To read.
-        numbers: Of the rows, from 1.
-    """
-    import pyarrow as pa
-
-    found: dict[int, tuple[str | None, ...]] = {}
-    wanted, done = np.sort(numbers), 0
-    for batch, _ in source.batches(columns):
-        size = len(next(iter(batch.values())))
-        here = wanted[(wanted > done) & (wanted <= done + size)]
-        cells = [_values.texts(batch[name]).take(pa.array(here - done - 1)).to_pylist() for name in columns]
-        found.update(zip(here.tolist(), zip(*cells, strict=True), strict=True))
-        done += size
-    return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isoflop import _registry, units
 from isoflop.arch import Convention
-from isoflop.errors import UnitError, UnknownNameError, UsageError
+from isoflop.errors import QuestionError, Reading, UnitError, UnknownNameError, UsageError
 from isoflop.readers import _expression, _names
 from isoflop.readers._expression import Expression, NotArithmeticError
 from isoflop.readers._names import Match, plain
@@ -138,7 +138,9 @@ def resolve(columns: tuple[str, ...], told: Mapping[str, str], *, convention: Co
     name = draft.sources["params"].column if "params" in draft.sources else None
     counted: Convention = "nonembedding" if "12" in draft.derived.get("params", "") else _convention(name, draft.sources.get("params"), convention)
     known = set(draft.taken).union(*(source.columns for source in draft.sources.values()), *(r.columns for rivals in draft.rivals.values() for r in rivals))
-    sorts = {draft.sources[role].column for role in ("arch", "group") if role in draft.sources}  # they may tell sorts of runs apart
+    sorts = {
+        draft.sources[role].column for role in ("arch", "group", "run_id") if role in draft.sources and role not in told
+    }  # they may tell sorts of runs apart
     return Plan(
         sources=draft.sources,
         derived=draft.derived,
@@ -188,6 +190,8 @@ def written(column: str) -> str:
 
 def _find_role(draft: _Draft, role: str) -> None:
     found = _names.matches(role, tuple(c for c in draft.columns if c not in draft.taken))
+    if role == "loss":
+        found = _held_out(found, draft)
     if not found:
         return
     draft.sources[role] = _source(found[0])
@@ -195,6 +199,26 @@ def _find_role(draft: _Draft, role: str) -> None:
     if role in COMPARED or role == "loss":
         rivals = [match for match in found[1:] if role != "params" or plain(match.column) != "size"]  # often a rounded label
         draft.rivals[role] = tuple(_source(match) for match in rivals[:_RIVALS])
+
+
+def _held_out(found: list[Match], draft: _Draft) -> list[Match]:
+    """Return the columns that can be the loss, the best first: one on held-out text counts before others, by any name.
+
+    Raises:
+        QuestionError: There are several, and no name says which one counts.
+    """
+    listed = {match.column for match in found}
+    held = _names.validation(tuple(c for c in draft.columns if c not in draft.taken and c not in listed))
+    if not held or (found and set(_names.words(found[0].column)) & _names.VALIDATION):
+        return [*found, *held]
+    of_loss = [match for match in held if "loss" in _names.words(match.column)] or held
+    if len(of_loss) > 1:
+        shown = [*of_loss[:_RIVALS], *found[:1]]
+        raise QuestionError(
+            f"{len(of_loss)} columns are losses on held-out text ({', '.join(match.column for match in of_loss[:_RIVALS])}), and a law is fitted to one.",
+            tuple(Reading(f"the loss is {match.column}", option("loss", match.column)) for match in shown),
+        )
+    return [*of_loss, *found, *(match for match in held if match not in of_loss)]
 
 
 def _source(match: Match) -> Source:
@@ -211,7 +235,7 @@ def _choose_params(draft: _Draft, convention: Convention | None) -> str | None:
     if "params" in draft.told:
         return None
     found = [match for match in _names.nonembedding(draft.columns) if match.column not in draft.taken]
-    if active is not None and convention != "nonembedding":
+    if active is not None and (convention != "nonembedding" or counted_by(str(active)) == "nonembedding"):
         if "params" in draft.sources:
             draft.sources["total_params"] = draft.sources["params"]
         draft.sources["params"] = active

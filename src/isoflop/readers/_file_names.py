@@ -14,7 +14,7 @@ LEAST = {"params": 1e4, "tokens": 1e5}  # assumption: less is a number of layers
 SAYS = " in the file name"  # after the name of a column that is read from there
 
 _PACKED = (".gz", ".bz2", ".zst", ".lz4")
-_TEXT = frozenset({"run_id", "status", "counting", "arch", "diverged", "final"})  # roles that are no numbers
+_TEXT = frozenset({"run_id", "status", "counting", "arch", "diverged", "final", "ended", "failed"})  # roles that are no numbers
 _QUANTITY = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?[kKmMbBgGtT]?(?![\d.]*\d)"
 _FIELD = re.compile(r"\{(\w+)\}|(\*)")
 _PREFIXED = re.compile(rf"(?:^|[_/\s.,-])(?P<name>[A-Za-z]+)[=_-]?(?P<value>{_QUANTITY})(?=$|[_/\s.,-])")

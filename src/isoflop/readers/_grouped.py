@@ -23,6 +23,7 @@ class Grouped:
     curves: tuple[Curve, ...]
     sizes: NDArray[np.int64]  # rows of each
     doubts: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)  # a reason, and the runs
+    diverged: list[Rows] = field(default_factory=list)  # excluded for that: their settings were tried
 
     @property
     def nameless(self) -> NDArray[np.bool_]:
@@ -34,6 +35,8 @@ class Grouped:
         """Exclude runs, counted with their reason."""
         if not which.any():
             return
+        if "diverged" in reason or reason.startswith("loss is"):
+            self.diverged.append(self.last.take(which))
         nameless = which & self.nameless
         self.last.tally.rows(reason, self.last.number[nameless])
         self.last.tally.runs(reason, [self.ids[i] for i in np.flatnonzero(which & ~nameless)], points=int(self.sizes[which & ~nameless].sum()))
@@ -61,7 +64,8 @@ def points(rows: Rows, *, every_point: bool) -> Grouped:
     if every_point:
         shared = (_count_of(names) > 1) & (names != "")
         grouped.doubt(shared, "shares its run id with other points: intervals draw them apart, and are too narrow if they lie on one curve")
-    grouped.drop(~np.isfinite(rows.values["loss"]), "diverged: its loss is no finite number")
+    grouped.drop(np.isnan(rows.values["loss"]), "loss is NaN")
+    grouped.drop(np.isinf(grouped.last.values["loss"]), "loss is infinite")
     return grouped
 
 

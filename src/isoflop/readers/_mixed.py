@@ -25,13 +25,14 @@ _NAMED = (
     "suite experiment schedule lrschedule lossname losskind metric evalset split subset task variant method"
 )
 NAMED = frozenset(_NAMED.split())
-# Columns that differ from run to run and say nothing of what a law holds for.
-# So do those of a shape, which params tell.
+# Columns that differ from run to run and say nothing of what a law holds for, and those of a shape, which params tell.
+# They count only where runs of one size and length differ by them.
 _IGNORED = (
     "width depth dim dmodel modeldim dff ffn ffw hidden embd nembd layer nlayer head nhead size params tokens step unnamed index row seed rank host node gpu "
     "device user date time created started finished commit version"
 )
 IGNORED = tuple(_IGNORED.split())
+SEEDS = frozenset(("seed", "randomseed", "dataseed", "initseed", "rank"))
 FEWEST = 8  # runs; with fewer no law is fitted that a question would matter to (assumption)
 PAIRED = 3  # sizes and lengths at which two values can be compared (assumption)
 LEAST = 0.002  # of the loss: smaller differences do not move an answer (assumption)
@@ -49,6 +50,7 @@ class Split(NamedTuple):
     codes: NDArray[np.int64]  # (runs,) index into labels
     labels: tuple[str, ...]
     named: bool  # its name says that it matters
+    incidental: bool = False  # its name says that it does not
 
 
 def splits(rows: Rows, plan: Plan, pooled: Sequence[str]) -> list[Split]:
@@ -58,11 +60,13 @@ def splits(rows: Rows, plan: Plan, pooled: Sequence[str]) -> list[Split]:
     for name, factor in rows.extras.items():
         if set(filter(None, factor.labels)) <= set(get_args(Group)):  # the groups of a study: `_reduce` chooses the sweep
             continue
-        if name in tuned or _is_pooled(name, pooled) or plain(_last(name)).startswith(IGNORED) or not plain(name):
+        last = plain(_last(name))
+        if name in tuned or _is_pooled(name, pooled) or last in SEEDS or not plain(name):
             continue
         used, codes = np.unique(factor.codes, return_inverse=True)
         if 2 <= used.size <= LEVELS:
-            found.append(Split(name, codes.reshape(-1).astype(np.int64), tuple(factor.labels[i] for i in used), plain(_last(name)) in NAMED))
+            labels = tuple(factor.labels[i] for i in used)
+            found.append(Split(name, codes.reshape(-1).astype(np.int64), labels, last in NAMED, last.startswith(IGNORED)))
     for role in _ROLE_FACTORS:
         if role in rows.values and not _is_pooled(str(plan.sources[role]), pooled):
             used, codes = np.unique(np.nan_to_num(rows.values[role], nan=-1.0), return_inverse=True)
@@ -115,6 +119,8 @@ def _difference(rows: Rows, split: Split) -> _Why | None:
     paired = _paired(rows, split)
     if paired is not None:
         return paired if paired.size > LEAST else None
+    if split.incidental:
+        return None
     if not split.named and (all(_number(label) for label in split.labels) or _is_label(rows, split)):
         return None  # a size, a depth or a name, which params tell as well
     return _explained(rows, split)

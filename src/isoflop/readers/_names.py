@@ -31,7 +31,9 @@ _NAMES = {
     "batch": "global_batch_size global_bs gbs gbsz train_batch_size batch_seqs batch_size_seqs batch_size_sequences sequences_per_batch "
     "| batch_size batch bs bsz",
     "status": "status | state run_status run_state job_state job_status outcome",
-    "diverged": "diverged is_diverged",
+    "diverged": "diverged is_diverged has_diverged did_diverge",
+    "failed": "failed is_failed has_failed crashed is_crashed has_crashed",
+    "ended": "finished is_finished has_finished completed is_completed complete is_complete done is_done success succeeded",
     "final": "final is_final end_of_run is_last",
     "group": "group",
     "vocab": "vocab | vocab_size n_vocab padded_vocab_size",
@@ -90,6 +92,28 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
+_ACTIVE = re.compile(r"(?<!in)activ(?:e|ated)|(?<![a-z])act(?![a-z])")
+_SIZE = ("param", "nonemb", "modelsize")
+VALIDATION = frozenset(("val", "valid", "validation", "eval", "evaluation", "dev", "heldout", "test"))
+_LOSSES = frozenset(("loss", "nll", "ce", "xent", "bpb", "ppl", "perplexity", "bpc"))
+_NOT_LOSSES = (
+    "std stdev stderr se sem err error var ci low high lower upper delta diff gap log aux z n step epoch iter iteration tokens time seed weight coef scale "
+    "init initial first start max target pred predicted fit fitted expected baseline reference train training"
+)
+_NO_LOSS = frozenset(_NOT_LOSSES.split())
+
+
+def words(name: str) -> tuple[str, ...]:
+    """Return the words of a name: between separators, or begun by a capital."""
+    return tuple(word.casefold() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name))
+
+
+def validation(columns: tuple[str, ...]) -> list[Match]:
+    """Return the columns that hold a loss on held-out text by their words, such as "c4_val_loss" or "best_val_loss"."""
+    found = [(column, set(words(column))) for column in columns]
+    return [Match(column=column, rank=(0, 0, 0, 0), unit="") for column, said in found if said & VALIDATION and said & _LOSSES and not said & _NO_LOSS]
+
+
 NONEMBEDDING = frozenset(plain(name) for name in _NONEMBEDDING.split())
 _TIERS: Mapping[str, Mapping[str, tuple[int, int]]] = {
     role: {plain(name): (tier, place) for tier, part in reversed(list(enumerate(names.split("|")))) for place, name in enumerate(part.split())}
@@ -122,6 +146,8 @@ def counts_nonembedding(text: str) -> bool:
 def _match(role: str, column: str, tiers: Mapping[str, tuple[int, int]]) -> Match | None:
     if role == "params" and (plain(column) in NONEMBEDDING or counts_nonembedding(column)):
         return None  # its own convention: `nonembedding`
+    if role == "params" and _is_active(column):
+        return None
     for form, name in enumerate((plain(column), _last_part(column))):
         if name in tiers:
             return Match(column=column, rank=(len(name) == 1, form, *tiers[name]))
@@ -129,7 +155,15 @@ def _match(role: str, column: str, tiers: Mapping[str, tuple[int, int]]) -> Matc
         for form, name in enumerate((plain(base), _last_part(base))):
             if name in tiers:
                 return Match(column=column, rank=(len(name) == 1, form, *tiers[name]), factor=factor, unit=unit)
+    if role == "active_params" and _is_active(column):
+        _, factor, unit = next(_readings(role, column), (column, 1.0, ""))
+        return Match(column=column, rank=(9, 0, 0, 0), factor=factor, unit=unit)
     return None
+
+
+def _is_active(column: str) -> bool:
+    """Return whether a name speaks of the parameters that a mixture of experts uses for a token."""
+    return any(sign in plain(column) for sign in _SIZE) and _ACTIVE.search(column.casefold()) is not None and "activation" not in column.casefold()
 
 
 def _readings(role: str, column: str) -> Iterator[tuple[str, float, str]]:

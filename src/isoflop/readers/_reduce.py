@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from isoflop.errors import FitError
 from isoflop.readers import _budgets, _cells, _grouped, _mixed, _sense, _structure
-from isoflop.readers._collect import NOT_ENDED, Rows
-from isoflop.readers._columns import Plan, option, written
+from isoflop.readers._collect import NOT_ENDED, OWN, Rows
+from isoflop.readers._columns import NONE, Plan, option, written
 from isoflop.readers._grouped import KEY, Grouped
 from isoflop.readers._tally import Tally
 from isoflop.runs import NATS, Dropped, Floats, Group, Note, Runs
@@ -67,8 +67,9 @@ def reduce(rows: Rows, plan: Plan, choices: Choices, *, whole: Whole, tell: Call
         _sense.sizes(grouped, plan)
     _sense.losses(grouped, plan.unit)
     _drop_diverged(grouped, plan.unit)
-    apart = [split.codes for split in _mixed.splits(grouped.last, plan, ()) if split.named]
-    notes += _cells.keep_best(grouped, plan, apart, every_run=choices.every_run)
+    tried = _cells.together(grouped.last, grouped.diverged)
+    apart = [split.codes for split in _mixed.splits(tried, plan, ()) if split.named]
+    notes += _cells.keep_best(grouped, tried, plan, apart, every_run=choices.every_run)
     notes += _mixed.check(grouped, _mixed.splits(grouped.last, plan, choices.pool))
     tell("grouping", 1.0)
     assert rows.total == rows.tally.points + int(grouped.sizes.sum()), "a row was lost in silence"
@@ -80,7 +81,8 @@ def reduce(rows: Rows, plan: Plan, choices: Choices, *, whole: Whole, tell: Call
 def _none_left(rows: Rows, plan: Plan, grouped: Grouped | None = None) -> FitError:
     """Return the error of a table of which every row is excluded."""
     states = grouped is not None and len(grouped.last.bad_names) > 1
-    way_out = f" If the status says nothing of that: {option('status', 'none')}." if "status" in plan.sources and states else ""
+    says = [role for role in ("status", *OWN) if role in plan.sources]
+    way_out = f" If the status says nothing of that: {' '.join(option(role, NONE) for role in says)}." if says and states else ""
     negative = f"{plan.called('loss')} is zero or negative"
     if rows.tally.reasons == {negative} and (column := plan.sources["loss"].column) is not None:
         way_out = f" If it is a log-likelihood: {option('loss', f'-{written(column)}')}."
@@ -179,8 +181,8 @@ def _drop_unfit(grouped: Grouped, *, as_curves: bool) -> None:
     for code, status in enumerate(grouped.last.bad_names):
         if code:
             why = "it has not ended" if status.casefold() in NOT_ENDED else "no finished run, as far as is known"
-            reason = "diverged, by the file's own column" if status == "diverged" else f"status {status!r}: {why}"
-            grouped.drop(grouped.last.bad == code, reason)
+            own = OWN["diverged"] if status == "diverged" else status
+            grouped.drop(grouped.last.bad == code, own if own in OWN.values() else f"status {status!r}: {why}")
     if as_curves and "planned" in grouped.last.values:
         reached = grouped.last.values["tokens"] / grouped.last.values["planned"]
         grouped.drop(reached < REACHED, "unfinished: it stops before its planned tokens")
@@ -221,6 +223,8 @@ def _runs(grouped: Grouped, plan: Plan, tolerance: float, notes: tuple[Note, ...
         grouped.doubt(np.ones(flops.size, dtype=bool), f"its parameters are counted by {last.counting!r}, taken as {last.convention}")
     unique = _unique(grouped)
     budget = values.get("budget", np.full(flops.size, np.nan))
+    if np.unique(budget[~np.isnan(budget)]).size > budget.size / 2:  # the cost of each run, not what it was to cost
+        budget = np.full(flops.size, np.nan)
     runs = Runs.from_columns(
         params=values["params"],
         tokens=values["tokens"],

@@ -5,6 +5,7 @@ What one unit or one known factor explains in every row is converted, and said. 
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ FORWARD = 1 / 3  # 2ND over 6ND: forward alone. Kaplan et al. 2020, Sec. 2.1: fo
 RECOMPUTED = 4 / 3  # 8ND over 6ND: a second forward pass for activation recomputation
 PARAMS = (100.0, 3e13)  # assumption: a tenth of the smallest model isoflop trains, and ten times the largest known
 TOKENS = (1e3, 1e16)  # assumption: less than one batch of the smallest runs, and all text there is
-TOKENS_PER_PARAM = (0.01, 1e6)  # assumption: known sweeps lie between 0.1 and 1e5
+TOKENS_PER_PARAM = (0.01, 1e6)  # of the run in the middle; assumption: known sweeps lie between 0.1 and 1e5
+LEAST_TOKENS_PER_PARAM = 1e-4  # of any run; Porian et al. 2024 have one at 0.006
 HIGHEST_LOSS = 15.0  # nats per token: chance in a vocabulary of three million
 APART = 3.0  # times: a loss so far from every other is no loss of the same sweep (assumption: a sweep spans a factor of 2 to 3)
 STRAY = 0.05  # of the runs, that can be so far
@@ -66,7 +68,7 @@ def _checked(role: str, given: Floats, product: Floats, *, grouped: Grouped, pla
         notes.append(Note(about, f"{name} is 2ND in every row: the forward pass alone. Training costs 6ND, which is taken."))
         grouped.doubt(known, f"{name} is 2ND, the FLOPs of the forward pass alone; 6ND is taken")
         return np.where(known, product, given) if role == "budget" else np.full(given.size, np.nan)
-    unit = next((scale for scale in sorted(set(FLOPS.values())) if (np.abs(np.log(ratio * scale)) <= math.log(FAR)).all()), None)
+    unit = _unit_of(ratio)
     if unit is not None:
         called = {8.64e19: "PF-days", 8.64e22: "EF-days"}.get(unit, f"{unit:.0e} FLOPs")
         notes.append(Note(about, f"{name} is in {called} ({unit:g} FLOPs each) by its ratio to 6ND in every row; converted."))
@@ -105,7 +107,7 @@ def _check_budget(values: dict[str, Floats], product: Floats, grouped: Grouped, 
     with np.errstate(all="ignore"):
         middle = float(np.median(budget[known] / paid[known]))
     if not 1 / FAR <= middle <= FAR or not has_flops:
-        if has_flops and "budget" not in plan.chosen and not _unit_explains(budget[known] / paid[known]):
+        if has_flops and "budget" not in plan.chosen and _unit_of(budget[known] / paid[known]) is None:
             raise _contradiction(plan, middle)
         budget = values["budget"] = _checked("budget", budget, paid, grouped=grouped, plan=plan, notes=notes)
     if has_flops:
@@ -120,8 +122,11 @@ def _check_budget(values: dict[str, Floats], product: Floats, grouped: Grouped, 
         notes.append(Note("FLOPs", f"from the budgets ({plan.sources['budget']}), which are {by}: their own count, for all approaches."))
 
 
-def _unit_explains(ratio: Floats) -> bool:
-    return any((np.abs(np.log(ratio * scale)) <= math.log(FAR)).all() for scale in set(FLOPS.values()))
+def _unit_of(ratio: Floats) -> float | None:
+    """Return the unit of compute that explains the ratio to 6ND in every row; None where no unit does."""
+    if ratio.max() > FAR * ratio.min():  # numbers that do not follow the cost, such as 1, 2, 3 for budgets in order
+        return None
+    return next((scale for scale in sorted(set(FLOPS.values())) if (np.abs(np.log(ratio * scale)) <= math.log(FAR)).all()), None)
 
 
 def _contradiction(plan: Plan, middle: float) -> QuestionError:
@@ -187,8 +192,8 @@ def sizes(grouped: Grouped, plan: Plan) -> None:
     if not grouped.ids:
         return
     N, D = (float(np.median(values[role])) for role in ("params", "tokens"))
-    low, high = TOKENS_PER_PARAM
-    if PARAMS[0] <= N <= PARAMS[1] and TOKENS[0] <= D <= TOKENS[1] and low <= D / N <= high:
+    if _is_size(N, D) and TOKENS_PER_PARAM[0] <= D / N:
+        _drop_other_units(grouped)
         return
     at = int(np.argsort(values["params"], kind="stable")[len(grouped.ids) // 2])
     shown = f"{_plain(values['params'][at])} parameters on {_plain(values['tokens'][at])} tokens"
@@ -206,6 +211,23 @@ def sizes(grouped: Grouped, plan: Plan) -> None:
         )
     more = f"If they are in millions and billions: {hints}." if hints else f"Map the right columns: {option('params', 'COLUMN')} {option('tokens', 'COLUMN')}."
     raise FitError(f"{shown} is no training run ({read}; {grouped.ids[at]}). {more}")
+
+
+def _is_size(N: Any, D: Any) -> Any:
+    """Return whether params and tokens can be those of a training run; of arrays a mask."""
+    (low, high), (fewest, most) = PARAMS, TOKENS
+    return (low <= N) & (high >= N) & (fewest <= D) & (most >= D) & (LEAST_TOKENS_PER_PARAM <= D / N) & (TOKENS_PER_PARAM[1] >= D / N)
+
+
+def _drop_other_units(grouped: Grouped) -> None:
+    """Exclude the few rows that are written in another unit than the others."""
+    values = grouped.last.values
+    grouped.drop(~_is_size(values["params"], values["tokens"]), "invalid: its params and tokens are those of no training run; perhaps in another unit")
+    product = 6 * grouped.last.values["params"] * grouped.last.values["tokens"]
+    with np.errstate(all="ignore"):
+        away = np.abs(np.log(grouped.last.values["flops"] / product))
+    if np.mean(away > math.log(STRANGE)) < 0.5:  # else nothing says which are right
+        grouped.drop(away > math.log(STRANGE), f"invalid: its FLOPs and 6ND are over {STRANGE:g} times apart, those of most runs are not")
 
 
 def _plain(value: float) -> str:

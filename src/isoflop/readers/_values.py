@@ -53,6 +53,25 @@ def truths(column: Any) -> tuple[NDArray[np.bool_], str | None]:
     return true.to_numpy(zero_copy_only=False).astype(bool), neither[0].as_py() if len(neither) else None
 
 
+def whole_rows(source: Any, columns: tuple[str, ...], numbers: NDArray[np.int64]) -> dict[int, tuple[str | None, ...]]:
+    """Read some rows again, with all columns.
+
+    Args:
+        source: The table.
+        columns: To read.
+        numbers: Of the rows, from 1.
+    """
+    found: dict[int, tuple[str | None, ...]] = {}
+    wanted, done = np.sort(numbers), 0
+    for batch, _ in source.batches(columns):
+        size = len(next(iter(batch.values())))
+        here = wanted[(wanted > done) & (wanted <= done + size)]
+        cells = [texts(batch[name]).take(pa.array(here - done - 1)).to_pylist() for name in columns]
+        found.update(zip(here.tolist(), zip(*cells, strict=True), strict=True))
+        done += size
+    return found
+
+
 def _flat(column: Any) -> Any:
     """Return one plain array of a column of any Arrow type."""
     if isinstance(column, pa.ChunkedArray):
