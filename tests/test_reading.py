@@ -812,3 +812,41 @@ def test_a_rate_that_diverged_was_tried_too(tmp_path, loss):
     runs = readers.read(write(tmp_path / "a.csv", rows))
     same(runs)
     assert "lowest or highest" not in note(runs, "settings")
+
+
+@pytest.mark.parametrize("points", [17, 20, 24, 28, 30])
+def test_many_points_at_growing_distances_without_an_id_are_asked_about(tmp_path, points):
+    ends = grid(budgets=BUDGETS[:2], sizes=3)
+    rows = [{"N": p["params"], "D": p["tokens"], "loss": p["loss"]} for end in ends for p in curve(end["params"], end["tokens"], points=points, geometric=True)]
+    path = write(tmp_path / "a.csv", rows)
+    with pytest.raises(QuestionError, match="6 curves") as asked:
+        readers.read(path)
+    assert [reading.option for reading in asked.value.readings] == ["--every-point", "--map run_id=N --map params=N"]
+    runs = readers.read(path, columns={"run_id": "N", "params": "N"})
+    assert sorted(runs.tokens.tolist()) == sorted(float(end["tokens"]) for end in ends)
+    assert len(readers.read(path, every_point=True)) == 6 * points
+
+
+@pytest.mark.parametrize("horizons", [(2e9, 4e9), (2e9, 4e9, 8e9)])
+@pytest.mark.parametrize("setting", ["peak_lr", "batch_size"])
+def test_curves_of_several_settings_without_an_id_are_asked_about(tmp_path, horizons, setting):
+    rows = [
+        {"params": p["params"], "tokens": p["tokens"], setting: 64 * i, "loss": float(p["loss"]) * (1 + 0.01 * i)}
+        for n in (5e7, 1e8, 2e8)
+        for d in horizons
+        for i in (1, 2, 3)
+        for p in curve(n, d, points=20)
+    ]
+    with pytest.raises(QuestionError, match="tell apart"):
+        readers.read(write(tmp_path / "a.csv", rows))
+
+
+@pytest.mark.parametrize("mark", ["**{}**", "{}*", "{}\u2020", "__{}__", "${}$", "{} \u00a7"])
+def test_marks_about_a_number_do_not_lose_the_best_runs(tmp_path, mark):
+    rows = [{"params": row["params"], "tokens": row["tokens"], "loss": mark.format(row["loss"]) if i % 7 == 3 else row["loss"]} for i, row in enumerate(GRID)]
+    same(readers.read(write(tmp_path / "a.csv", rows)))
+
+
+def test_powers_of_ten_in_a_header_may_be_superscripts(tmp_path):
+    rows = [{"Params (10\u2076)": row["params"] / 1e6, "Tokens (\u00d710\u2079)": row["tokens"] / 1e9, "loss": row["loss"]} for row in GRID]
+    same(readers.read(write(tmp_path / "a.csv", rows)))

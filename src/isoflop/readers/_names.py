@@ -77,6 +77,9 @@ _SUFFIXED = re.compile(
 _WHOLE_COMPUTE = re.compile(r"(?:pf|pflops?|petaflops?)(?:[/_\-\s]*s)?[_\-\s]*days?", re.IGNORECASE)  # a name that is a unit of compute by itself
 
 
+SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", "0123456789+-")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Match:
     """A column that can be a role, and how well."""
@@ -181,7 +184,8 @@ def _readings(role: str, column: str) -> Iterator[tuple[str, float, str]]:
 
 def _factor(role: str, unit: str) -> float | None:
     """Return what a unit in a name multiplies a role by; None of a unit that the role does not have."""
-    short = unit.strip().casefold().removeprefix("in ").replace("\u00d7", "x").replace(" ", "").replace("**", "^")
+    raised = re.sub("([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)", r"^\1", unit).translate(SUPERSCRIPTS)
+    short = raised.strip().casefold().removeprefix("in ").replace("\u00d7", "x").replace(" ", "").replace("**", "^")
     if role in {"flops", "budget"}:
         power = re.fullmatch(r"x?(?:1?e|10\^)(\d{1,2})(?:flops?)?", short)
         return float(f"1e{power[1]}") if power else flops_unit(short)

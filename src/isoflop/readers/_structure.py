@@ -24,6 +24,7 @@ EVEN = 0.05  # by which equal steps differ, as a share (assumption: whole batche
 MOSTLY = 0.8  # of the steps are equal
 ANNEALED = 0.35  # of the peak rate: a schedule ends below it (a cosine ends at 0.1), and rules for the rate of longer runs stay above
 RULE = 0.03  # by which a rate leaves a power of the length that it follows (assumption: three digits in the file)
+DENSE = 0.2  # of the multiples of the first length are there (assumption: curves of lengths that are up to five times apart)
 SAME = 0.03  # of the tokens: two columns that agree so far are one
 WIDTH = 1e5  # a column d below it holds the widths of models (assumption)
 LOOKED_AT = 200  # groups, the largest first
@@ -68,7 +69,7 @@ def decide(rows: Rows, plan: Plan, *, every_point: bool) -> Structure:
         score = ASKED + 1
     as_curves, name = int(np.unique(group).size), source.column if source is not None else None
     if score == ASKED:
-        raise _question(rows, as_curves, name)
+        raise _question(rows, group, plan)
     if score > ASKED:
         shown = rows if not weak and rows.run is not None else replace(rows, run=group, names=_labels(rows, group))
         text = f"{rows.number.size:,} rows are points of {as_curves:,} curves; the last point of each is a run. --every-point takes each row as a run."
@@ -107,13 +108,13 @@ def _score(rows: Rows, part: NDArray[np.intp], planned: Floats | None, *, base: 
     part = part[np.argsort(along, kind="stable")]
     x = np.unique(along)
     if x.size < 0.6 * part.size and base < 3:
-        return ASKED - 1  # several losses at each length: settings differ
+        return ASKED if _is_dense(x) else ASKED - 1  # several losses at each length: settings differ
     strong = base > 0
     score = base - (1 if part.size <= 4 and strong else 0) + (part.size > FEW + 4) + (part.size > MANY)
     if x.size > FEW or (strong and x.size >= 4):
         score += _evenness(x)
     if x.size > 2 and _is_geometric(x):
-        score -= 2
+        score -= 2 if part.size <= MANY or strong else 1  # so many may be checkpoints that a run saved at growing distances
     if part.size > 4 and "lr" in rows.values:
         lr = rows.values["lr"][part]
         score += 2 * (_is_schedule(lr) and not _is_rule(lr, np.sort(along)))
@@ -141,6 +142,12 @@ def _evenness(x: Floats) -> int:
     even = float(np.mean(np.abs(steps - typical) <= EVEN * typical)) >= MOSTLY
     begins = abs(x[0] / typical - round(x[0] / typical)) <= 4 * EVEN and x[0] < 3 * typical
     return (2 if begins else 1) if even else 0
+
+
+def _is_dense(x: Floats) -> bool:
+    """Return whether many lengths are multiples of the first and fill much of the way to the last, as points logged every so many steps do."""
+    multiples = x / x[0]
+    return x.size > MANY and x[0] > 0 and bool(np.abs(multiples - np.round(multiples)).max() < EVEN) and x.size > DENSE * multiples[-1]
 
 
 def _is_geometric(x: Floats) -> bool:
@@ -249,14 +256,21 @@ def _contradiction(rows: Rows, plan: Plan, rival: object, place: int) -> Questio
     )
 
 
-def _question(rows: Rows, as_curves: int, name: str | None) -> QuestionError:
-    n = rows.number.size
-    curve = option("run_id", name) if name else option("run_id", "COLUMN")
+def _question(rows: Rows, group: NDArray[np.int64], plan: Plan) -> QuestionError:
+    n, as_curves = rows.number.size, int(np.unique(group).size)
+    name = plan.sources["run_id"].column if "run_id" in plan.sources else None
+    size = plan.sources["params"].column if "params" in plan.sources else None
+    lengths = np.unique(np.stack([group, np.unique(rows.values["tokens"], return_inverse=True)[1].reshape(-1)]), axis=1).shape[1]
+    if name is None and size is not None and lengths == n and as_curves == np.unique(rows.values["params"]).size:
+        curve = f"{option('run_id', size)} {option('params', size)}"  # each size is one curve
+    else:
+        curve = option("run_id", name or "COLUMN")
+    many = f"{as_curves:,} curves" if lengths == n else f"{as_curves:,} curves or more, which a column must tell apart"
     what = f"share {name!r}" if name else "share their size and settings"
     return QuestionError(
         f"{n:,} rows {what}, and they could be runs or points of curves.",
         (
             Reading(f"{n:,} runs, each with the loss of its row", "--every-point"),
-            Reading(f"{as_curves:,} curves, of which the last point of each is a run", curve),
+            Reading(f"{many}; the last point of each is a run", curve),
         ),
     )

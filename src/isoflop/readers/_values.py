@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from isoflop import units
 from isoflop.errors import UnitError
-from isoflop.readers._names import flops_unit
+from isoflop.readers._names import SUPERSCRIPTS, flops_unit
 from isoflop.runs import Floats
 
 GIVEN, MISSING, TEXT = 0, 1, 2  # what a cell is where a number should be
@@ -112,7 +112,7 @@ def _read(column: Any, kinds: NDArray[np.int8]) -> tuple[Floats, NDArray[np.int8
 # What people write about a number and isoflop does not need: a tilde before it, its error and its unit after it.
 _ABOUT = re.compile(
     r"[~\u2248\u2243]?\s*(?P<number>.+?)\s*"
-    r"(?:(?:\u00b1|\+/?-|\+\\?-)\s*[\d.,eE+\-]+|\([\d.eE+\-]+\))?\s*"
+    r"(?:(?:\u00b1|\+/?-|\+\\?-)\s*[\d.,eE+\-]+\s?[kKmMbBgGtT]?|\([\d.eE+\-]+\))?\s*"
     r"(?P<unit>(?:non-?emb(?:edding)?\s*)?(?:params?|parameters?|tokens?|toks?|flops?|nats|seqs?|sequences?|steps?)(?:\s*/\s*(?:token|tok|byte))?\.?)?",
     re.IGNORECASE,
 )
@@ -123,7 +123,7 @@ _COMPUTE = re.compile(
 )
 _WORD = re.compile(r"(?P<number>[\d.,_]+)\s*(?P<word>thousand|million|mio|mn|billion|bn|trillion|tn)s?", re.IGNORECASE)
 _WORDS = {"thousand": "k", "million": "M", "mio": "M", "mn": "M", "billion": "B", "bn": "B", "trillion": "T", "tn": "T"}
-_RAISED = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", "0123456789+-")
+_MARKS = re.compile("^[*_$\\s]+|[*_$\u2020\u2021\u00a7\\s]+$")  # bold of the best run, a sign of a footnote, mathematics
 _MINUS = str.maketrans({"\u2212": "-", "\u2009": " ", "\u202f": " ", "\u00a0": " "})
 
 
@@ -138,12 +138,12 @@ def _quantity(text: str) -> float:
 
 
 def _without_words(text: str) -> str:
-    plain = text.translate(_MINUS)
+    plain = _MARKS.sub("", text.translate(_MINUS))
     if compute := _COMPUTE.fullmatch(plain):
         scale = flops_unit(compute["unit"])
         return plain if scale is None else repr(units.read(compute["number"]) * scale)
     raised = "".join(("^" if one in _SUPERSCRIPT and (not at or plain[at - 1] not in _SUPERSCRIPT) else "") + one for at, one in enumerate(plain))
-    about = _ABOUT.fullmatch(raised.translate(_RAISED))
+    about = _ABOUT.fullmatch(raised.translate(SUPERSCRIPTS))
     number = about["number"] if about else plain
     if power := _POWER.fullmatch(number):
         return f"{power['number'].strip()}e{int(power['power'])}"
