@@ -850,3 +850,11 @@ def test_marks_about_a_number_do_not_lose_the_best_runs(tmp_path, mark):
 def test_powers_of_ten_in_a_header_may_be_superscripts(tmp_path):
     rows = [{"Params (10\u2076)": row["params"] / 1e6, "Tokens (\u00d710\u2079)": row["tokens"] / 1e9, "loss": row["loss"]} for row in GRID]
     same(readers.read(write(tmp_path / "a.csv", rows)))
+
+
+@pytest.mark.parametrize("column", ["name", "run_name", "experiment_name", "tag", "user"])
+def test_names_that_differ_by_the_seed_are_no_sorts_of_runs(tmp_path, column):
+    rows = [{**row, column: f"m{row['params']}-s{seed}", "seed": seed, "loss": float(row["loss"]) * (1 + 0.003 * seed)} for row in GRID for seed in (0, 1)]
+    assert len(readers.read(write(tmp_path / "a.csv", rows))) == 2 * len(GRID)
+    rows = [{**row, column: f"s{row['seed']}"} for row in rows]
+    assert len(readers.read(write(tmp_path / "b.csv", rows), every_point=True)) == 2 * len(GRID)

@@ -129,7 +129,8 @@ def _difference(rows: Rows, split: Split) -> _Why | None:
 def _paired(rows: Rows, split: Split) -> _Why | None:
     """Compare runs of one size and length that differ in the column; None where too few do."""
     exactly = np.unique(rows.values["params"], return_inverse=True)[1].reshape(-1).astype(np.int64)  # shapes of nearly one size differ in all else
-    cell, logs = _cells.cells(rows, () if split.named else (exactly,)), np.log(rows.values["loss"])
+    seeds = np.unique(np.nan_to_num(rows.values["seed"]), return_inverse=True)[1].reshape(-1) if "seed" in rows.values else np.zeros_like(exactly)
+    cell, logs = _cells.cells(rows, () if split.named else (exactly, seeds)), np.log(rows.values["loss"])
     inside = np.zeros(rows.number.size)
     seen = 0
     off: dict[int, list[float]] = {}
