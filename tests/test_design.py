@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from isoflop import _registry, arch
 from isoflop.arch import Kind
 from isoflop.design import Text, around, design
-from isoflop.errors import DesignError, UnknownNameError
+from isoflop.errors import DesignError
 from isoflop.study import Study
 
 TEXT = Text(digest="d", vocab=256, train_tokens=10_000_000, val_tokens=500_000)
@@ -129,9 +129,3 @@ def test_the_default_of_eval_tokens_leaves_no_trace_in_the_ids_of_runs():
 def test_a_grid_that_cannot_answer_is_refused_with_why(values, text, message):
     with pytest.raises(DesignError, match=message):
         design(changed(**values), text)
-
-
-@pytest.mark.parametrize(("key", "value", "near"), [("design", "isoflip", "isoflop"), ("arch", "lama", "llama"), ("recipe", "smal", "small")])
-def test_an_unknown_name_gets_the_nearest(key, value, near):
-    with pytest.raises(UnknownNameError, match=f"Did you mean '{near}'"):
-        design(changed(**{key: value}), TEXT)

@@ -76,7 +76,7 @@ def study(folder: Path, *, bend: float = 0.0, noise: float = NOISE, text: str = 
     cells = {(spec.budget, spec.shape, spec.seed): i for i, spec in enumerate(specs) if spec.group != "overlong"}
     drawn = np.random.default_rng(0).normal(scale=noise, size=len(specs))  # of a cell, whichever its schedule: a pair of runs differs by the schedule alone
     with Store(work.folder) as store:
-        kept_studies.write(work.folder, work.study)
+        kept_studies.write(work.folder, work.study, runs=[spec.id for spec in specs])
         store.add(specs, instead_of=SWEEP)
         for spec in specs:
             value = loss(spec, bend) + drawn[cells[spec.budget, spec.shape, spec.seed]]

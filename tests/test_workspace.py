@@ -192,7 +192,8 @@ def test_no_torch_is_needed_to_fit_and_plan(undisturbed):
     for verb in ("runs", "fit", "plan", "report"):
         done = subprocess.run([sys.executable, "-c", code, verb, str(folder)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    done = subprocess.run([sys.executable, "-c", code, "train", str(folder)], capture_output=True, text=True, check=False, env=os.environ)
+    untrained = [str(folder / "study.toml"), "--folder", str(folder.parent / "without torch")]
+    done = subprocess.run([sys.executable, "-c", code, "train", *untrained], capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 1
     assert re.search(r"-m pip install 'torch>=\S+' 'safetensors>=", done.stderr)
     assert "Traceback" not in done.stderr

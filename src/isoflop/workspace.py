@@ -351,8 +351,11 @@ class Workspace:
 
         Raises:
             StoreError: Another process is working on this study, or the folder cannot be written.
+            MissingExtraError: PyTorch is not installed, and runs are still to be trained.
         """
         specs = self.design().specs if specs is None else specs
+        if self.unfinished(specs):
+            launch.require_torch()  # before workers start, which would each fail
         corpus = self.corpus
         tell = on_event or (lambda _: None)
         with self._tracked(track, specs) as log, Store(self.folder) as store, store.lock() as notes:

@@ -3,12 +3,13 @@
 One file a launcher, chosen by its name: `inline` (this process, one run after the other), `pool` (a process for every core).
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
 from isoflop import _registry
-from isoflop.errors import TrainError
+from isoflop.errors import MissingExtraError, TrainError
 from isoflop.launch import _memory, _time
 from isoflop.launch._cores import cores
 from isoflop.launch._events import Event, Finished, Lost, Mended, Progress, Skipped, Started
@@ -35,12 +36,23 @@ __all__ = [
     "get",
     "give_back",
     "parts",
+    "require_torch",
     "step_seconds",
     "too_large",
 ]
 
 MARGIN = 1.25  # over a run's predicted memory, which was 0.91 to 1.17 times the measured one: benchmarks/memory.md
 give_back, step_seconds = _memory.give_back, _time.step_seconds
+
+
+def require_torch() -> None:
+    """Check that PyTorch is there, without loading it.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", extra="train", needed_for="Training")
 
 
 class Launcher(Protocol):
