@@ -224,7 +224,7 @@ def at_once(events) -> int:
     return most
 
 
-@pytest.mark.parametrize("launcher", ["inline", "pool"])
+@pytest.mark.parametrize("launcher", ["inline", pytest.param("pool", marks=pytest.mark.slow)])
 def test_what_fits_only_alone_runs_alone_and_what_does_not_fit_is_skipped_with_the_reason(corpus, tmp_path, monkeypatch, launcher):
     *small, large = [*(spec_of(corpus, seed=seed) for seed in range(4)), spec_of(corpus, d_model=512, batch=32, steps=4)]
     monkeypatch.setenv(_memory.CAP, str(1.5 * _memory.need(small[0]).total))

@@ -192,7 +192,7 @@ def sizes(grouped: Grouped, plan: Plan) -> None:
     if not grouped.ids:
         return
     N, D = (float(np.median(values[role])) for role in ("params", "tokens"))
-    if _is_size(N, D) and TOKENS_PER_PARAM[0] <= D / N:
+    if _is_size(N, D) and TOKENS_PER_PARAM[0] * N <= D:
         _drop_other_units(grouped)
         return
     at = int(np.argsort(values["params"], kind="stable")[len(grouped.ids) // 2])
@@ -216,15 +216,17 @@ def sizes(grouped: Grouped, plan: Plan) -> None:
 def _is_size(N: Any, D: Any) -> Any:
     """Return whether params and tokens can be those of a training run; of arrays a mask."""
     (low, high), (fewest, most) = PARAMS, TOKENS
-    return (low <= N) & (high >= N) & (fewest <= D) & (most >= D) & (LEAST_TOKENS_PER_PARAM <= D / N) & (TOKENS_PER_PARAM[1] >= D / N)
+    with np.errstate(all="ignore"):
+        ratio = np.divide(D, N)
+    return (low <= N) & (high >= N) & (fewest <= D) & (most >= D) & (ratio >= LEAST_TOKENS_PER_PARAM) & (TOKENS_PER_PARAM[1] >= ratio)
 
 
 def _drop_other_units(grouped: Grouped) -> None:
     """Exclude the few rows that are written in another unit than the others."""
     values = grouped.last.values
     grouped.drop(~_is_size(values["params"], values["tokens"]), "invalid: its params and tokens are those of no training run; perhaps in another unit")
-    product = 6 * grouped.last.values["params"] * grouped.last.values["tokens"]
     with np.errstate(all="ignore"):
+        product = 6 * grouped.last.values["params"] * grouped.last.values["tokens"]
         away = np.abs(np.log(grouped.last.values["flops"] / product))
     if np.mean(away > math.log(STRANGE)) < 0.5:  # else nothing says which are right
         grouped.drop(away > math.log(STRANGE), f"invalid: its FLOPs and 6ND are over {STRANGE:g} times apart, those of most runs are not")
