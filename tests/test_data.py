@@ -511,7 +511,7 @@ print(data.prepare((sys.argv[1],), folder=pathlib.Path(sys.argv[2]), tokenizer="
 
 def test_no_space_is_said_and_nothing_is_left_behind(tmp_path: Path) -> None:
     source = text_files(tmp_path / "texts", documents(40, words=600))
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+    limited = "import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
     out = subprocess.run([sys.executable, "-c", limited + RUN, source, tmp_path / "data"], capture_output=True, text=True, check=False)
     assert "isoflop.errors.StoreError" in out.stderr
     assert "would be larger than this process may write" in out.stderr
