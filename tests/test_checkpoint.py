@@ -527,7 +527,10 @@ def test_waiting_for_the_disk_is_not_counted_as_cost(tmp_path):
 
 def limited(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Python in a process that may write no file of more than 20 kB."""
-    head = "import resource, sys, time; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\nfrom pathlib import Path\nimport test_checkpoint as t\n"
+    head = (
+        "import resource, sys, time; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from pathlib import Path\nimport test_checkpoint as t\n"
+    )
     path = os.pathsep.join((str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])))
     command = [sys.executable, "-c", head + textwrap.dedent(code), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
